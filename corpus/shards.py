@@ -1,0 +1,136 @@
+"""Reading and writing shards: Parquet files that appear whole or not at all.
+
+Every file of ours is written beside its place under a temporary name, flushed to the disk, and renamed.
+A kill leaves the temporary file, which nothing reads and the next run removes. Row groups are small
+enough (2,000 rows) for Spark to split and for readers to stream.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from corpus.errors import ArtifactError, EnvironmentProblem
+
+ROW_GROUP_ROWS = 2_000
+TEMPORARY_SUFFIX = ".writing"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; on success it becomes `path`, on any error it is removed.
+
+    Raises EnvironmentProblem when the disk is full, naming the file and the space that is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full(path) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class TableWriter:
+    """Streams record batches of one schema into one Parquet file; use inside `atomic_path`."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
+        self._schema = schema
+        self._waiting: list[pa.RecordBatch] = []
+        self._rows = 0
+        self.total_rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add rows; row groups are cut at 2,000 rows whatever the batches' sizes, so bytes do not depend on them."""
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        self.total_rows += batch.num_rows
+        while self._rows >= ROW_GROUP_ROWS:
+            self._flush(ROW_GROUP_ROWS)
+
+    def _flush(self, rows: int) -> None:
+        table = pa.Table.from_batches(self._waiting, self._schema)
+        self._writer.write_table(table.slice(0, rows).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+        rest = table.slice(rows)
+        self._waiting, self._rows = (rest.to_batches(), rest.num_rows)
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._rows:
+            self._flush(self._rows)
+        self._writer.close()
+
+
+def write_table(path: Path, table: pa.Table | pa.RecordBatch) -> None:
+    """Write one table as one Parquet file, atomically."""
+    batches = table.to_batches() if isinstance(table, pa.Table) else [table]
+    with atomic_path(path) as temporary, TableWriter(temporary, table.schema) as writer:
+        for batch in batches:
+            writer.write(batch)
+
+
+def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file; raises ArtifactError for one that is missing or damaged."""
+    try:
+        return pq.ParquetFile(path).read(columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Stream a Parquet file in row groups; raises ArtifactError for one that is missing or damaged."""
+    try:
+        file = pq.ParquetFile(path)
+        yield from file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The Arrow schema of a Parquet file, with field metadata."""
+    try:
+        return pq.read_schema(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return _disk_full(path)
+    missing = not path.exists()
+    return ArtifactError(
+        f"cannot read {path.name}",
+        expected="a Parquet file",
+        found="no such file" if missing else str(error).splitlines()[0],
+        where=str(path),
+        fix="run `gradatim verify` on its workspace, remove the damaged artifact, and run the recipe again",
+    )
+
+
+def _disk_full(path: Path) -> EnvironmentProblem:
+    stat = os.statvfs(path.parent)
+    return EnvironmentProblem(
+        f"the disk is full: {path.name} could not be written",
+        found=f"{stat.f_bavail * stat.f_frsize / 1e6:,.1f} MB left",
+        where=str(path.parent),
+        fix="make room and run the same command again; finished parts are kept",
+    )

@@ -1,0 +1,1 @@
+"""Scores to an order: the Order artifact and the policies that make one."""

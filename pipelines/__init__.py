@@ -1,0 +1,1 @@
+"""The top floor: runtimes, stages, recipes, reports and the command line."""

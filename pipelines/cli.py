@@ -1,0 +1,155 @@
+"""The `gradatim` command: what each subcommand takes, in words that teach, and nothing heavy.
+
+Imports of engines and models stay inside the commands, so that `gradatim --help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from corpus.errors import GradatimError
+from corpus.version import VERSION
+
+app = typer.Typer(
+    name="gradatim",
+    help="From web pages to a trained model: what it sees, how often, in which order, at which learning rate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Workspace = Annotated[
+    Path, typer.Option("--workspace", "-w", help="The folder that holds the artifacts.", show_default=True)
+]
+DEFAULT = Path("workspace")
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"gradatim {VERSION}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, or [b]demo[/b] for the bundled one.")],
+    workspace: Workspace = DEFAULT,
+    runtime: Annotated[str | None, typer.Option(help="[b]spark[/b] or [b]local[/b]; default: what the recipe names.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one a core.")] = None,
+    master: Annotated[str | None, typer.Option(help="A Spark master, such as spark://host:7077. Default: this machine.")] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: [b]--set train.model.layers=6[/b]. Repeatable.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed input instead of counting it.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print every setting of the recipe with its meaning, and stop.")] = False,
+) -> None:
+    """Run a recipe: make what is missing, skip what is done, write the report.
+
+    Interrupt it at any time; the same command goes on where it stopped, to the same bytes.
+
+    Example:  gradatim run demo --workspace demo --runtime local
+    """
+    from pipelines.commands.run import explain_recipe, run_command
+
+    if explain:
+        explain_recipe(recipe, tuple(overrides or ()))
+    else:
+        run_command(
+            recipe, workspace, runtime=runtime, workers=workers, master=master, overrides=tuple(overrides or ()), strict=strict
+        )
+
+
+@app.command("ls")
+def list_artifacts(workspace: Workspace = DEFAULT) -> None:
+    """List the finished artifacts of a workspace: kind, rows, size, fingerprint."""
+    from pipelines.commands.inspect import list_command
+
+    list_command(workspace)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="An artifact's name as `gradatim ls` prints it, such as [b]filtered[/b].")],
+    workspace: Workspace = DEFAULT,
+    rows: Annotated[int, typer.Option(min=0, help="Rows to print.")] = 5,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Print dropped documents with their reasons instead.")] = False,
+) -> None:
+    """Show one artifact: what it was made from, its totals, and its first rows."""
+    from pipelines.commands.inspect import show_command
+
+    show_command(workspace, name, rows, dropped)
+
+
+@app.command()
+def report(workspace: Workspace = DEFAULT) -> None:
+    """Write report.html from the artifacts of a workspace: one page, no network needed."""
+    from pipelines.commands.run import report_command
+
+    report_command(workspace)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="""DuckDB SQL. Artifacts are tables: [b]documents[/b], [b]"scores/composite"[/b].""")],
+    workspace: Workspace = DEFAULT,
+    output: Annotated[str, typer.Option("--format", help="[b]table[/b], [b]csv[/b] or [b]json[/b] (one object a line).")] = "table",
+) -> None:
+    """Query the artifacts of a workspace by name.
+
+    Example:  gradatim sql 'SELECT source, count(*), sum(n_bytes) FROM clean GROUP BY source' -w demo
+    """
+    from pipelines.commands.query import sql_command
+
+    sql_command(workspace, query, output)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: versions, Java, GPU, disk, and packages that shadow ours. Exit 1 if something is wrong."""
+    from pipelines.commands.doctor import doctor_command
+
+    raise typer.Exit(doctor_command())
+
+
+@app.command()
+def trace(
+    arm: Annotated[str, typer.Argument(help="A run of the workspace, such as [b]ascending[/b].")],
+    step: Annotated[int, typer.Argument(min=0, help="An optimizer step, counted from 0.")],
+    workspace: Workspace = DEFAULT,
+) -> None:
+    """Name the documents behind one training step: visit by visit, with score and reason."""
+    from pipelines.commands.trace import trace_command
+
+    trace_command(workspace, arm, step)
+
+
+@app.command()
+def verify(
+    first: Annotated[Path, typer.Argument(help="A workspace or an artifact's folder.")],
+    second: Annotated[Path | None, typer.Argument(help="Another one, to compare with byte by byte.")] = None,
+) -> None:
+    """Check files against their manifests, or two workspaces byte by byte. Exit 1 and a list where they differ."""
+    from pipelines.commands.verify import verify_command
+
+    raise typer.Exit(verify_command(first, second))
+
+
+def main() -> None:
+    """Run the command line; errors of the user's making print as a short block and exit 2."""
+    try:
+        app()
+    except GradatimError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from here\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,359 @@
+"""The whole way of a document, step by step: each method makes one artifact from the ones before it.
+
+Reading this file from `run` down is reading the pipeline. Every step names its inputs and its settings; the
+workshop decides whether anything is left to do. Map stages and SQL run on the chosen runtime; generation and
+training run in a process of their own on this machine.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pyarrow as pa
+
+from corpus.artifacts import Artifact
+from corpus.config import nearest
+from corpus.errors import ConfigError, InputError
+from corpus.shards import read_batches, read_table, write_table, write_text
+from pipelines.build import Workshop
+from pipelines.inputs import InputChecksums
+from pipelines.recipe import Examples, Recipe, recipe_folder
+from pipelines.runtime import LocalRuntime
+from pipelines.stages.base import Stage
+from pipelines.tasks import Work
+from raters.base import Rater
+
+
+class Flow:
+    """A recipe at work in a workshop. `base` is the folder that the recipe's relative paths start from."""
+
+    def __init__(self, recipe: Recipe, shop: Workshop, recipe_path: Path) -> None:
+        self.recipe, self.shop = recipe, shop
+        self.base = recipe_folder(recipe_path)
+
+    def run(self) -> None:
+        """Make every artifact the recipe asks for."""
+        recipe = self.recipe
+        documents = self.documents()
+        filtered = self.filtered(documents, self.rated("signals", documents, self._filter_signals()))
+        scores = self.scores(filtered)
+        composite = self.composite(filtered, scores)
+        duplicates = self.duplicates(filtered, composite)
+        clean, heldout = self.split(filtered, duplicates)
+        rephrased = self.rephrased(clean) if recipe.rephrase else None
+        if recipe.mixture is None:
+            return
+        tokenizer = self.tokenizer(clean)
+        tokens = self.tokens("tokens", [clean, *([rephrased] if rephrased else [])], tokenizer)
+        mixture = self.mixture(tokens, composite, rephrased)
+        if recipe.train is None:
+            return
+        heldout_tokens = self.tokens("heldout_tokens", [heldout], tokenizer)
+        for name in recipe.train.arms:
+            self.trained(name, self.order(name, mixture, tokens), tokens, heldout_tokens, tokenizer)
+
+    # ---- from pages to scored documents
+
+    def documents(self) -> Artifact:
+        """Read every input file, extract its text, name its language: the documents, written once."""
+        from pipelines.stages.extract import Extract
+        from pipelines.stages.ingest import IngestWork
+        from pipelines.stages.language import Language
+
+        checksums = InputChecksums(self.shop.root)
+        work: dict[str, Work] = {}
+        refs, config = [], {}
+        extract = Extract(extractor=self.recipe.extract.extractor)
+        for source, reader in self.recipe.inputs.items():
+            language = Language(keep=reader.languages)
+            identity = reader.model_dump(exclude={"path"})
+            config[source] = [identity, extract.identity(), language.identity(), self.recipe.shard_documents]
+            for i, file in enumerate(reader.files(self.base)):
+                name = f"{source}-{i:05d}"
+                work[name] = IngestWork(reader, file, source, name, (extract, language), self.recipe.shard_documents)
+                refs.append(checksums.ref(file, f"{name}: {file.name}"))
+        for changed in checksums.changed:
+            self.shop.progress.say(f"  input changed: {changed}; what was made from it is made again")
+        documents = self.shop.build_tasks("documents", "documents", config=config, inputs=refs, work=work)
+        if not documents.files():
+            raise InputError("no document came out of the inputs", found=json.dumps(documents.manifest.totals["dropped"]))
+        return documents
+
+    def rated(self, name: str, documents: Artifact, rater: Rater, sidecars: Sequence[Artifact] = ()) -> Artifact:
+        """Write one rater's sidecars beside the shards of `documents`."""
+        work: dict[str, Work] = {}
+        for path in documents.files():
+            from pipelines.stages.shard_work import RateWork
+
+            work[path.stem] = RateWork(path, tuple(self._beside(path, sidecars)), rater)
+        config = {"rater": rater.identity()}
+        return self.shop.build_tasks(name, "scores", config=config, inputs=[documents, *sidecars], work=work)
+
+    def filtered(self, documents: Artifact, signals: Artifact) -> Artifact:
+        """Apply the recipe's filters to each source."""
+        chains = {source: self._filters(source) for source in self.recipe.inputs}
+        config = {"stages": {source: [stage.identity() for stage in chain] for source, chain in chains.items()}}
+        work = self._map_work(documents, [signals], chains)
+        return self.shop.build_tasks("filtered", "documents", config=config, inputs=[documents, signals], work=work)
+
+    def scores(self, filtered: Artifact) -> list[Artifact]:
+        """Every score the composite is made of, as sidecars of the filtered documents."""
+        from raters.base import NaturalSignals
+
+        made = []
+        if self.recipe.rate.natural:
+            made.append(self.rated("scores/natural", filtered, NaturalSignals()))
+        for name in self.recipe.rate.fasttext:
+            made.append(self.rated(f"scores/{name}", filtered, self._fasttext(name, filtered)))
+        if not made:
+            raise ConfigError("rate names no scores at all", fix="set rate.natural: true or add a classifier")
+        return made
+
+    def composite(self, filtered: Artifact, scores: list[Artifact]) -> Artifact:
+        """Fit the normaliser on all filtered documents, freeze it, and combine the scores with it."""
+        from corpus.scores import scores_of
+        from corpus.shards import read_schema
+        from raters.composite import CompositeRater, fit_composite
+
+        def fit(folder: Path) -> dict[str, int]:
+            tables = [pa.concat_tables([read_table(path) for path in artifact.files()]) for artifact in scores]
+            columns = {name: table.column(name) for table in tables for name in table.schema.names if name != "id"}
+            definitions = tuple(score for artifact in scores for score in scores_of(read_schema(artifact.files()[0])))
+            composite = fit_composite(pa.table(columns), definitions, self.recipe.rate.composite)
+            write_text(folder / "composite.json", composite.to_json())
+            return {"documents": tables[0].num_rows, "scores": len(definitions)}
+
+        settings = self.recipe.rate.composite.model_dump()
+        fitted = self.shop.build_here("raters/composite", "rater", config=settings, inputs=scores, make=fit)
+        rater = CompositeRater.load(fitted.files(".json")[0])
+        return self.rated("scores/composite", filtered, rater, scores)
+
+    # ---- from scored documents to a clean corpus
+
+    def duplicates(self, filtered: Artifact, composite: Artifact) -> Artifact | None:
+        """Find exact and near duplicates across all sources; the best-scored member of a group stays."""
+        from pipelines.stages.deduplicate import DUPLICATE_SCHEMA, PAIR_SCHEMA, PAIRS_SQL, SketchWork, duplicate_table
+
+        settings = self.recipe.dedup
+        if settings is None:
+            return None
+        work: dict[str, Work] = {path.stem: SketchWork(path, settings) for path in filtered.files()}
+        config = settings.model_dump()
+        sketches = self.shop.build_tasks("sketches", "sketches", config=config, inputs=[filtered], work=work)
+
+        def find(folder: Path) -> dict[str, int]:
+            views = {"sketches": sketches.files(), "scores": composite.files()}
+            table = duplicate_table(self.shop.runtime.sql(PAIRS_SQL, views, PAIR_SCHEMA))
+            assert table.schema.equals(DUPLICATE_SCHEMA)
+            write_table(folder / "duplicates.parquet", table)
+            kinds = table.column("kind").to_pylist()
+            return {kind: kinds.count(kind) for kind in ("exact", "near")}
+
+        inputs = [sketches, composite]
+        return self.shop.build_here("duplicates", "duplicates", config={"keep": "best"}, inputs=inputs, make=find)
+
+    def split(self, filtered: Artifact, duplicates: Artifact | None) -> tuple[Artifact, Artifact]:
+        """Take out duplicates, then part the documents for training from those held out."""
+        from pipelines.stages.drop import DropListed, HeldOut
+
+        first: list[Stage] = [DropListed(table=duplicates.files()[0])] if duplicates else []
+        sides = {}
+        for name, keep in (("clean", False), ("heldout", True)):
+            chain = [*first, HeldOut(share=self.recipe.heldout, seed=self.recipe.seed, keep=keep)]
+            config = {"stages": [stage.identity() for stage in chain]}
+            work = self._map_work(filtered, [], dict.fromkeys(self.recipe.inputs, chain))
+            inputs = [filtered, *([duplicates] if duplicates else [])]
+            sides[name] = self.shop.build_tasks(name, "documents", config=config, inputs=inputs, work=work)
+        return sides["clean"], sides["heldout"]
+
+    def rephrased(self, clean: Artifact) -> Artifact:
+        """Rephrase some clean documents in a process of its own, through the generation cache."""
+        from pipelines.stages.rephrase_work import RephraseWork
+
+        settings = self.recipe.rephrase
+        assert settings is not None
+        sources = settings.sources or tuple(self.recipe.inputs)
+        shards = tuple(path for path in clean.files() if self._source(path) in sources)
+        work = RephraseWork(shards, settings, self.base, self.shop.root / "cache" / "generations")
+        name = f"wrap-{settings.style}"
+        return self.shop.build_tasks(
+            "rephrased", "documents", config=work.identity(), inputs=[clean], work={name: work}, runtime=_own_process()
+        )
+
+    # ---- from documents to tokens, an order, a model
+
+    def tokenizer(self, clean: Artifact) -> Artifact:
+        """Train the tokenizer on the clean documents, or copy the given one."""
+        from pipelines.stages.tokenize import texts_of, train_tokenizer
+
+        settings = self.recipe.tokenizer
+        if settings.path is None:
+
+            def make(folder: Path) -> dict[str, int]:
+                train_tokenizer(texts_of(clean.files()), settings.vocabulary, folder / "tokenizer.json")
+                return {"vocabulary": settings.vocabulary}
+
+            config = {"vocabulary": settings.vocabulary, "pattern": "gpt2"}
+            return self.shop.build_here("tokenizer", "tokenizer", config=config, inputs=[clean], make=make)
+
+        given = self.base / settings.path
+        if not given.exists():
+            raise InputError("there is no tokenizer here", expected="a tokenizer.json", where=str(given))
+
+        def copy(folder: Path) -> dict[str, int]:
+            write_text(folder / "tokenizer.json", given.read_text(encoding="utf-8"))
+            return {}
+
+        ref = InputChecksums(self.shop.root).ref(given, "tokenizer.json")
+        return self.shop.build_here("tokenizer", "tokenizer", config={"given": True}, inputs=[ref], make=copy)
+
+    def tokens(self, name: str, documents: list[Artifact], tokenizer: Artifact) -> Artifact:
+        """Encode document shards into token shards of the same basenames."""
+        from pipelines.stages.tokenize import TokenizeWork
+
+        model = tokenizer.files(".json")[0]
+        work: dict[str, Work] = {p.stem: TokenizeWork(p, model) for artifact in documents for p in artifact.files()}
+        return self.shop.build_tasks(name, "tokens", config={}, inputs=[*documents, tokenizer], work=work)
+
+    def mixture(self, tokens: Artifact, composite: Artifact, rephrased: Artifact | None) -> Artifact:
+        """Share out the token budget over the sources and draw the document visits, exact to the token."""
+        from corpus.tokens import read_docs
+        from curriculum.visits import candidates
+        from mixtures.mixture import allocate, available, draw
+
+        settings = self.recipe.mixture
+        assert settings is not None
+
+        def make(folder: Path) -> dict[str, int]:
+            shards = [(f"{tokens.name}/{path.name}", read_docs(path)) for path in tokens.files(".npy")]
+            scores = pa.concat_tables([read_table(path, ["id", "composite"]) for path in composite.files()])
+            parents = _parents(rephrased)
+            table = candidates(shards, scores.rename_columns(["id", "score"]), parents)
+            allocation = allocate(available(table), settings)
+            visits = draw(table, allocation, self.recipe.seed)
+            write_text(folder / "allocation.json", allocation.model_dump_json(indent=1) + "\n")
+            write_table(folder / "visits.parquet", visits)
+            return {"visits": visits.num_rows, "tokens": sum(visits.column("length").to_pylist())}
+
+        config = {"mixture": settings.model_dump(), "seed": self.recipe.seed}
+        inputs = [tokens, composite, *([rephrased] if rephrased else [])]
+        return self.shop.build_here("mixture", "mixture", config=config, inputs=inputs, make=make)
+
+    def order(self, arm: str, mixture: Artifact, tokens: Artifact) -> Artifact:
+        """Put the mixture's visits into the arm's order."""
+        from curriculum.order import write_order_files
+        from curriculum.policies import arrange
+
+        assert self.recipe.train is not None
+        policy = self.recipe.train.arms[arm].order
+        shards = [f"{tokens.name}/{path.name}" for path in tokens.files(".npy")]
+
+        def make(folder: Path) -> dict[str, object]:
+            ordered = arrange(read_table(mixture.files()[0]), policy, self.recipe.seed)
+            return write_order_files(folder, ordered)
+
+        config = {"policy": policy.model_dump(), "seed": self.recipe.seed, "shards": shards}
+        return self.shop.build_here(f"orders/{arm}", "order", config=config, inputs=[mixture, tokens], make=make)
+
+    def trained(
+        self, arm: str, order: Artifact, tokens: Artifact, heldout: Artifact, tokenizer: Artifact
+    ) -> Artifact:
+        """Train one arm in a process of its own; a killed run goes on at its last checkpoint."""
+        from pipelines.stages.train_work import TrainWork
+
+        assert self.recipe.train is not None
+        plan, model = self.recipe.train.arms[arm].plan, self.recipe.train.model
+        work = TrainWork(self.shop.root, order.name, heldout.name, tokenizer.name, plan, model)
+        config = {"plan": plan.model_dump(), "model": model.model_dump()}
+        return self.shop.build_tasks(
+            f"runs/{arm}", "run", config=config, inputs=[order, tokens, heldout, tokenizer], work={arm: work},
+            runtime=_own_process(),
+        )  # fmt: skip
+
+    # ---- helpers
+
+    def _filter_signals(self) -> Rater:
+        from raters.base import FilterSignals
+
+        return FilterSignals()
+
+    def _filters(self, source: str) -> tuple[Stage, ...]:
+        from pipelines.stages.datatrove_bridge import Datatrove
+        from pipelines.stages.drop import rule_filter
+
+        chain: list[Stage] = []
+        for step in self.recipe.stages:
+            if step.sources and source not in step.sources:
+                continue
+            if hasattr(step, "filter"):
+                chain.append(rule_filter(step.filter, self.base))
+            else:
+                chain.append(Datatrove(step=step.datatrove, args=step.args))
+        return tuple(chain)
+
+    def _map_work(
+        self, documents: Artifact, sidecars: Sequence[Artifact], chains: Mapping[str, Sequence[Stage]]
+    ) -> dict[str, Work]:
+        from pipelines.stages.shard_work import MapWork
+
+        return {
+            path.stem: MapWork(path, tuple(self._beside(path, sidecars)), tuple(chains[self._source(path)]))
+            for path in documents.files()
+        }
+
+    def _beside(self, path: Path, sidecars: Sequence[Artifact]) -> list[Path]:
+        return [artifact.folder / path.name for artifact in sidecars]
+
+    def _source(self, path: Path) -> str:
+        """The input a shard came from: `web-00000-000.parquet` is from `web`."""
+        return path.stem.rsplit("-", 2)[0]
+
+    def _fasttext(self, name: str, filtered: Artifact) -> Rater:
+        from raters.fasttext_rater import FastTextRater, train
+
+        recipe = self.recipe.rate.fasttext[name]
+
+        def make(folder: Path) -> dict[str, int]:
+            positives = self._examples(recipe.positives, filtered, f"rate.fasttext.{name}.positives")
+            negatives = self._examples(recipe.negatives, filtered, f"rate.fasttext.{name}.negatives")
+            train(positives, negatives, recipe.settings, folder)
+            return {"positives": len(positives), "negatives": len(negatives)}
+
+        refs = [InputChecksums(self.shop.root).ref(self.base / file, file.name) for file in self._example_files(name)]
+        config = recipe.model_dump(mode="json")
+        model = self.shop.build_here(f"raters/{name}", "rater", config=config, inputs=[filtered, *refs], make=make)
+        part = next(part for part in model.manifest.parts if part.file == "model.bin")
+        return FastTextRater(path=model.folder / "model.bin", checksum=part.xxh3, name=name)
+
+    def _example_files(self, name: str) -> list[Path]:
+        recipe = self.recipe.rate.fasttext[name]
+        files = [*recipe.positives.files, *recipe.negatives.files]
+        for file in files:
+            if not (self.base / file).exists():
+                raise InputError("a file of examples is missing", expected="JSONL with a text field", where=str(self.base / file))
+        return files
+
+    def _examples(self, examples: Examples, filtered: Artifact, where: str) -> list[str]:
+        found = []
+        for path in filtered.files():
+            for batch in read_batches(path, ["url", "text"]):
+                for url, text in zip(batch.column("url").to_pylist(), batch.column("text").to_pylist(), strict=True):
+                    if url and any(fnmatchcase(url, pattern) for pattern in examples.urls):
+                        found.append(text)
+        for file in examples.files:
+            lines = (self.base / file).read_text(encoding="utf-8").splitlines()
+            found += [json.loads(line)["text"] for line in lines if line.strip()]
+        if not found:
+            raise ConfigError(f"{where} matches no document", found=f"patterns {', '.join(examples.urls)}")
+        return found
+
+
+def _own_process() -> LocalRuntime:
+    return LocalRuntime(1, own_process=True)
+
+
+def _parents(rephrased: Artifact | None) -> pa.Table | None:
+    if rephrased is None or not rephrased.files():
+        return None
+    return pa.concat_tables([read_table(path, ["id", "parent_id"]) for path in rephrased.files()])

@@ -1,0 +1,155 @@
+"""The recipe: one YAML file, the whole way from web pages to trained models.
+
+Every key is described here once, and `gradatim run --explain` prints these descriptions. What a recipe says is
+identity: it enters fingerprints. Where and how it runs (workspace, runtime, workers, master) never does, except
+that a recipe may name the runtime it expects.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from corpus.config import Config, Count, Share, apply_overrides, load_yaml, nearest, validated
+from corpus.errors import ConfigError
+from curriculum.policies import OrderPolicy
+from mixtures.mixture import MixtureConfig
+from pipelines.stages.deduplicate import MinHashSettings
+from pipelines.stages.readers.base import InputConfig
+from raters.composite import CompositeSettings
+from raters.fasttext_rater import FastTextSettings
+from trainer_hooks.plan import ModelConfig, Plan
+
+BUNDLED = Path(__file__).parent / "demo"
+DEMO = BUNDLED / "demo.yaml"
+
+
+class FilterStep(Config):
+    """Apply a rule set over signal columns."""
+
+    filter: str = Field(description="a rule set: gopher, c4, fineweb, or a path to a YAML file of rules")
+    sources: tuple[str, ...] = Field((), description="apply it to these inputs only (default: all)")
+
+
+class DatatroveStep(Config):
+    """Run a datatrove filter or formatter by name."""
+
+    datatrove: str = Field(description="class name, such as URLFilter or GopherRepetitionFilter")
+    args: dict[str, Any] = Field(default={}, description="its constructor's arguments")
+    sources: tuple[str, ...] = Field((), description="apply it to these inputs only (default: all)")
+
+
+class Extraction(Config):
+    """How HTML becomes text."""
+
+    extractor: Literal["resiliparse", "trafilatura"] = Field(
+        "resiliparse", description="resiliparse, or trafilatura: ten times slower, a little cleaner"
+    )
+
+
+class Examples(Config):
+    """Texts that show a classifier what to look for."""
+
+    urls: tuple[str, ...] = Field((), description="patterns such as */tutorial/*: documents whose URL matches any")
+    files: tuple[Path, ...] = Field((), description="JSONL files with a `text` field, relative to the recipe")
+
+    @model_validator(mode="after")
+    def _some(self) -> "Examples":
+        if not self.urls and not self.files:
+            raise ValueError("give urls or files to take examples from")
+        return self
+
+
+class FastTextTraining(Config):
+    """Train a fastText quality classifier from examples of both kinds."""
+
+    positives: Examples
+    negatives: Examples
+    settings: FastTextSettings = FastTextSettings()
+
+
+class Rating(Config):
+    """Which scores documents get, and how they become one."""
+
+    natural: bool = Field(True, description="the 11 natural-language signals of Meta-rater")
+    fasttext: dict[str, FastTextTraining] = Field({}, description="classifiers to train, by the name of their score")
+    composite: CompositeSettings = CompositeSettings()
+
+
+class Rephrasing(Config):
+    """Which documents are rephrased, in which style, by which model."""
+
+    style: str = Field("medium", description="a WRAP style")
+    model: str = Field("smollm2-135m-instruct", description="a packaged model's name, or a folder in Hugging Face layout")
+    sources: tuple[str, ...] = Field((), description="inputs to draw documents from (default: all)")
+    documents: Count = Field(32, description="how many documents to rephrase")
+    max_chunks: int = Field(4, description="longer documents are passed over")
+    batch: int = Field(16, description="requests a batch; part of what makes the output reproducible")
+    seed: int = 0
+
+
+class TokenizerConfig(Config):
+    """Train a tokenizer on the clean documents, or load one."""
+
+    vocabulary: Count = Field(4096, description="size of the byte-level BPE to train")
+    path: Path | None = Field(None, description="a tokenizer.json to load instead, relative to the recipe")
+
+
+class Arm(Config):
+    """One training run: an order of the mixture's documents and a plan."""
+
+    order: Annotated[OrderPolicy, Field(discriminator="kind")]
+    plan: Plan
+
+
+class Training(Config):
+    """The arms to compare: the same document visits, in different orders, under different plans."""
+
+    model: ModelConfig = ModelConfig()
+    arms: dict[str, Arm]
+
+
+class Recipe(Config):
+    """A whole pipeline."""
+
+    name: str
+    seed: int = Field(0, description="keys every draw: splits, shuffles, visits")
+    runtime: Literal["spark", "local"] = Field("spark", description="what runs tasks and global steps")
+    inputs: dict[str, Annotated[InputConfig, Field(discriminator="kind")]]
+    shard_documents: Count = Field(5_000, description="documents a shard")
+    extract: Extraction = Extraction()
+    stages: tuple[FilterStep | DatatroveStep, ...] = Field((), description="filters, in order")
+    rate: Rating = Rating()
+    dedup: MinHashSettings | None = Field(MinHashSettings(), description="null keeps duplicates")
+    heldout: Share = Field(0.05, description="share of clean documents kept for measuring")
+    rephrase: Rephrasing | None = None
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    mixture: MixtureConfig | None = None
+    train: Training | None = None
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Recipe":
+        named = {source for step in self.stages for source in step.sources}
+        named |= set(self.rephrase.sources) if self.rephrase else set()
+        for source in sorted(named - set(self.inputs)):
+            raise ValueError(f"there is no input {source!r}{nearest(source, self.inputs)}")
+        if self.train and not self.mixture:
+            raise ValueError("train needs a mixture: which documents, how often")
+        return self
+
+
+def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe and apply `--set` overrides; `demo` is the bundled one. Relative paths are the recipe's.
+
+    Raises ConfigError that lists every problem with its dotted path.
+    """
+    file = DEMO if str(path) == "demo" and not path.exists() else path
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder", expected="a recipe, such as recipe.yaml", fix="gradatim run demo")
+    data = apply_overrides(load_yaml(file), overrides)
+    return validated(Recipe, data, str(file))
+
+
+def recipe_folder(path: Path) -> Path:
+    """The folder that relative paths of a recipe start from."""
+    return BUNDLED if str(path) == "demo" and not path.exists() else path.parent

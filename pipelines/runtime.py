@@ -1,0 +1,124 @@
+"""The runtime contract, and the local runtime: a process pool for tasks, DuckDB for global steps.
+
+A runtime carries tasks to workers and runs SQL over Parquet files; it knows nothing of what they mean. `local`
+needs no JVM and starts at once; `spark` (pipelines/spark/runtime.py) runs the same tasks on a cluster. SQL
+texts stay within the common subset of DuckDB and Spark SQL and end in a total ORDER BY.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from corpus.errors import ConfigError
+from pipelines.tasks import Completion, Task, run_task
+
+OnDone = Callable[[Completion], None]
+
+
+class Runtime(Protocol):
+    """Something that runs tasks and global SQL steps."""
+
+    name: str
+
+    def map(self, tasks: Sequence[Task], on_done: OnDone) -> None:
+        """Run every task; each completion, good or bad, is handed to `on_done` as soon as it is known."""
+        ...
+
+    def sql(self, query: str, views: Mapping[str, Sequence[Path]], schema: pa.Schema) -> pa.Table:
+        """Run one query over Parquet files named as views; the result is cast to `schema`, in the query's order."""
+        ...
+
+    def close(self) -> None:
+        """Free workers and scratch space. A runtime that was never used holds none."""
+        ...
+
+
+class LocalRuntime:
+    """Runs tasks in worker processes of this machine.
+
+    One worker works in this process, unless `own_process` asks for one apart: work that takes gigabytes or
+    sets threads (a language model, training) gives them back when its process ends.
+    """
+
+    name = "local"
+
+    def __init__(self, workers: int, *, own_process: bool = False) -> None:
+        self.workers, self.own_process = workers, own_process
+        self._pool: ProcessPoolExecutor | None = None
+
+    def map(self, tasks: Sequence[Task], on_done: OnDone) -> None:
+        """Run tasks side by side. A worker that dies is traced to its task by running the open ones alone."""
+        if self.workers == 1 and not self.own_process:
+            for task in tasks:
+                on_done(run_task(task))
+            return
+        open_tasks = {task.name: task for task in tasks}
+        try:
+            pool = self._workers()
+            futures = [pool.submit(run_task, task) for task in tasks]
+            for future in as_completed(futures):
+                done = future.result()
+                del open_tasks[done.name]
+                on_done(done)
+        except BrokenProcessPool:
+            self.close()
+            for task in open_tasks.values():
+                on_done(_run_alone(task))
+
+    def sql(self, query: str, views: Mapping[str, Sequence[Path]], schema: pa.Schema) -> pa.Table:
+        """Run the query in an in-memory DuckDB. Raises duckdb.Error for invalid SQL: the queries are ours."""
+        import duckdb
+
+        with duckdb.connect() as db:
+            db.execute(f"SET threads = {self.workers}")
+            for name, paths in views.items():
+                db.from_parquet([str(path) for path in paths]).create_view(name)
+            return db.sql(query).to_arrow_table().cast(schema)
+
+    def close(self) -> None:
+        """Stop the worker processes."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _workers(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+            context = multiprocessing.get_context("forkserver")
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=context)
+        return self._pool
+
+
+def _run_alone(task: Task) -> Completion:
+    """Run one task in a process of its own, so that a crash can be laid at its door."""
+    for attempt in range(1, task.attempts + 1):
+        try:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
+                return pool.submit(run_task, task).result()
+        except BrokenProcessPool:
+            if attempt == task.attempts:
+                break
+    reason = "the worker process died (out of memory, or a crash in native code)"
+    return Completion(name=task.name, attempts=task.attempts, error=reason)
+
+
+def make_runtime(name: str, *, workers: int, master: str | None, scratch: Path) -> Runtime:
+    """Build a runtime by name (`local` or `spark`). Nothing starts until it has work.
+
+    Raises ConfigError for an unknown name, or for a --master given to the local runtime.
+    """
+    if name == "local":
+        if master:
+            raise ConfigError("--master is for the spark runtime", found=f"--runtime local --master {master}")
+        return LocalRuntime(workers)
+    if name == "spark":
+        from pipelines.spark.runtime import SparkRuntime
+
+        return SparkRuntime(master=master, workers=workers, scratch=scratch)
+    raise ConfigError(f"there is no runtime {name!r}", expected="local or spark")

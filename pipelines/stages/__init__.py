@@ -1,0 +1,1 @@
+"""Curation stages: pure functions over Arrow record batches, and the work a task does around them."""

@@ -1,0 +1,1 @@
+"""Documents to rephrased documents, and the language-model generators behind that."""
