@@ -5,7 +5,6 @@ tasks (map stages), `build_here` from a function run in this process (global ste
 artifact whose fingerprint has not changed, and go on with one that was interrupted.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -15,12 +14,11 @@ from typing import Any
 from corpus.artifacts import Artifact, InputRef, Part, begin, describe_part, finish, is_finished, own_files
 from corpus.errors import TaskError
 from corpus.fingerprints import fingerprint
+from pipelines.events import EVENTS, log_event
 from pipelines.progress import Progress
 from pipelines.runtime import Runtime
 from pipelines.tally import add_totals
 from pipelines.tasks import Completion, Task, Work, completed
-
-EVENTS = "events.jsonl"
 
 
 class Workshop:
@@ -76,7 +74,7 @@ class Workshop:
         ordered = [done[task.name] for task in tasks]
         parts = [part for completion in ordered for part in completion.parts]
         totals = add_totals([completion.totals for completion in ordered])
-        self.event(artifact=name, tasks=len(tasks), ran=len(missing), seconds=round(time.monotonic() - started, 2))
+        log_event(self.root, artifact=name, tasks=len(tasks), ran=len(missing), seconds=round(time.monotonic() - started, 2))
         return finish(
             folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=parts, totals=totals
         )
@@ -99,16 +97,11 @@ class Workshop:
         begin(folder, identity)
         with self.progress.stage(name, total=None, done=0):
             totals = make(folder)
-        self.event(artifact=name, seconds=round(time.monotonic() - started, 2))
+        log_event(self.root, artifact=name, seconds=round(time.monotonic() - started, 2))
         return finish(
             folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=_parts(folder),
             totals=totals,
         )  # fmt: skip
-
-    def event(self, **fields: Any) -> None:
-        """Append a line to the workspace's event log: times and counts of work done, in the order it happened."""
-        with (self.root / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n")
 
     def _identify(
         self, name: str, kind: str, config: dict[str, Any], inputs: Iterable[Artifact | InputRef]
@@ -121,7 +114,7 @@ class Workshop:
         failed = [done[task.name] for task in tasks if task.name in done and done[task.name].error]
         lost = [task.name for task in tasks if task.name not in done]
         for completion in failed:
-            self.event(artifact=name, failed=completion.name, error=completion.error, trace=completion.trace)
+            log_event(self.root, artifact=name, failed=completion.name, error=completion.error, trace=completion.trace)
         if not failed and not lost:
             return
         first = failed[0].name if failed else lost[0]

@@ -7,8 +7,10 @@ training run in a process of their own on this machine.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,9 +20,10 @@ from corpus.errors import ConfigError, InputError
 from corpus.shards import read_batches, read_table, write_table, write_text
 from pipelines.build import Workshop
 from pipelines.inputs import InputChecksums
-from pipelines.recipe import Examples, Recipe, recipe_folder
+from pipelines.recipe import Examples, FilterStep, Recipe, recipe_folder
 from pipelines.runtime import LocalRuntime
 from pipelines.stages.base import Stage
+from pipelines.stages.naming import source_of
 from pipelines.tasks import Work
 from raters.base import Rater
 
@@ -69,10 +72,11 @@ class Flow:
             language = Language(keep=reader.languages)
             identity = reader.model_dump(exclude={"path"})
             config[source] = [identity, extract.identity(), language.identity(), self.recipe.shard_documents]
-            for i, file in enumerate(reader.files(self.base)):
+            for i, portion in enumerate(reader.portions(self.base)):
                 name = f"{source}-{i:05d}"
-                work[name] = IngestWork(reader, file, source, name, (extract, language), self.recipe.shard_documents)
-                refs.append(checksums.ref(file, f"{name}: {file.name}"))
+                stages = (extract, language)
+                work[name] = IngestWork(reader, portion, source, name, stages, self.recipe.shard_documents)
+                refs += [checksums.ref(file, f"{name}: {portion.name(file)}") for file in portion.files]
         for changed in checksums.changed:
             self.shop.progress.say(f"  input changed: {changed}; what was made from it is made again")
         documents = self.shop.build_tasks("documents", "documents", config=config, inputs=refs, work=work)
@@ -114,19 +118,19 @@ class Flow:
         """Fit the normaliser on all filtered documents, freeze it, and combine the scores with it."""
         from corpus.scores import scores_of
         from corpus.shards import read_schema
-        from raters.composite import CompositeRater, fit_composite
+        from raters.composite import CompositeRater, fit_composite, read_composite
 
         def fit(folder: Path) -> dict[str, int]:
             tables = [pa.concat_tables([read_table(path) for path in artifact.files()]) for artifact in scores]
             columns = {name: table.column(name) for table in tables for name in table.schema.names if name != "id"}
             definitions = tuple(score for artifact in scores for score in scores_of(read_schema(artifact.files()[0])))
             composite = fit_composite(pa.table(columns), definitions, self.recipe.rate.composite)
-            write_text(folder / "composite.json", composite.to_json())
+            write_text(folder / "composite.json", composite.model_dump_json(indent=1) + "\n")
             return {"documents": tables[0].num_rows, "scores": len(definitions)}
 
         settings = self.recipe.rate.composite.model_dump()
         fitted = self.shop.build_here("raters/composite", "rater", config=settings, inputs=scores, make=fit)
-        rater = CompositeRater.load(fitted.files(".json")[0])
+        rater = CompositeRater(read_composite(fitted.files(".json")[0]))
         return self.rated("scores/composite", filtered, rater, scores)
 
     # ---- from scored documents to a clean corpus
@@ -170,15 +174,20 @@ class Flow:
     def rephrased(self, clean: Artifact) -> Artifact:
         """Rephrase some clean documents in a process of its own, through the generation cache."""
         from pipelines.stages.rephrase_work import RephraseWork
+        from rephrase.style import load_style
 
         settings = self.recipe.rephrase
         assert settings is not None
         sources = settings.sources or tuple(self.recipe.inputs)
-        shards = tuple(path for path in clean.files() if self._source(path) in sources)
-        work = RephraseWork(shards, settings, self.base, self.shop.root / "cache" / "generations")
-        name = f"wrap-{settings.style}"
+        shards = tuple(path for path in clean.files() if source_of(path) in sources)
+        style = load_style(settings.style)
+        cache, log = self.shop.root / "cache" / "generations", self.shop.root / "logs" / "vllm.log"
+        work = RephraseWork(
+            shards, style, settings.generator, settings.budget, settings.batch_size, settings.seed, cache, log
+        )
+        config = {**work.identity(), "sources": sources}
         return self.shop.build_tasks(
-            "rephrased", "documents", config=work.identity(), inputs=[clean], work={name: work}, runtime=_own_process()
+            "rephrased", "documents", config=config, inputs=[clean], work={style.name: work}, runtime=_own_process()
         )
 
     # ---- from documents to tokens, an order, a model
@@ -231,8 +240,10 @@ class Flow:
             parents = _parents(rephrased)
             table = candidates(shards, scores.rename_columns(["id", "score"]), parents)
             allocation = allocate(available(table), settings)
+            for warning in allocation.warnings:
+                self.shop.progress.say(f"  note: {warning}")
             visits = draw(table, allocation, self.recipe.seed)
-            write_text(folder / "allocation.json", allocation.model_dump_json(indent=1) + "\n")
+            write_text(folder / "allocation.json", json.dumps(asdict(allocation), indent=1) + "\n")
             write_table(folder / "visits.parquet", visits)
             return {"visits": visits.num_rows, "tokens": sum(visits.column("length").to_pylist())}
 
@@ -249,11 +260,11 @@ class Flow:
         policy = self.recipe.train.arms[arm].order
         shards = [f"{tokens.name}/{path.name}" for path in tokens.files(".npy")]
 
-        def make(folder: Path) -> dict[str, object]:
-            ordered = arrange(read_table(mixture.files()[0]), policy, self.recipe.seed)
-            return write_order_files(folder, ordered)
+        def make(folder: Path) -> dict[str, Any]:
+            ordered = arrange(read_table(mixture.files()[0]), policy)
+            return write_order_files(folder, ordered, name=arm, shards=shards)
 
-        config = {"policy": policy.model_dump(), "seed": self.recipe.seed, "shards": shards}
+        config = {"policy": policy.model_dump(), "shards": shards}
         return self.shop.build_here(f"orders/{arm}", "order", config=config, inputs=[mixture, tokens], make=make)
 
     def trained(
@@ -279,16 +290,17 @@ class Flow:
         return FilterSignals()
 
     def _filters(self, source: str) -> tuple[Stage, ...]:
-        from pipelines.stages.datatrove_bridge import Datatrove
         from pipelines.stages.drop import rule_filter
 
         chain: list[Stage] = []
         for step in self.recipe.stages:
             if step.sources and source not in step.sources:
                 continue
-            if hasattr(step, "filter"):
+            if isinstance(step, FilterStep):
                 chain.append(rule_filter(step.filter, self.base))
             else:
+                from pipelines.stages.datatrove_bridge import Datatrove
+
                 chain.append(Datatrove(step=step.datatrove, args=step.args))
         return tuple(chain)
 
@@ -298,19 +310,16 @@ class Flow:
         from pipelines.stages.shard_work import MapWork
 
         return {
-            path.stem: MapWork(path, tuple(self._beside(path, sidecars)), tuple(chains[self._source(path)]))
+            path.stem: MapWork(path, tuple(self._beside(path, sidecars)), tuple(chains[source_of(path)]))
             for path in documents.files()
         }
 
     def _beside(self, path: Path, sidecars: Sequence[Artifact]) -> list[Path]:
         return [artifact.folder / path.name for artifact in sidecars]
 
-    def _source(self, path: Path) -> str:
-        """The input a shard came from: `web-00000-000.parquet` is from `web`."""
-        return path.stem.rsplit("-", 2)[0]
-
     def _fasttext(self, name: str, filtered: Artifact) -> Rater:
-        from raters.fasttext_rater import FastTextRater, train
+        from raters.fasttext_rater import FastTextRater
+        from raters.fasttext_training import train
 
         recipe = self.recipe.rate.fasttext[name]
 
@@ -324,7 +333,7 @@ class Flow:
         config = recipe.model_dump(mode="json")
         model = self.shop.build_here(f"raters/{name}", "rater", config=config, inputs=[filtered, *refs], make=make)
         part = next(part for part in model.manifest.parts if part.file == "model.bin")
-        return FastTextRater(path=model.folder / "model.bin", checksum=part.xxh3, name=name)
+        return FastTextRater(str(model.folder / part.file), part.xxh3, name)
 
     def _example_files(self, name: str) -> list[Path]:
         recipe = self.recipe.rate.fasttext[name]

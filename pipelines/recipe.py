@@ -10,15 +10,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from corpus.config import Config, Count, Share, apply_overrides, load_yaml, nearest, validated
+from corpus.config import Config, Count, Share, apply_overrides, load_yaml, nearest, parse_count, validated
 from corpus.errors import ConfigError
-from curriculum.policies import OrderPolicy
+from curriculum.policies import Policy
 from mixtures.mixture import MixtureConfig
 from pipelines.stages.deduplicate import MinHashSettings
 from pipelines.stages.readers.base import InputConfig
 from raters.composite import CompositeSettings
-from raters.fasttext_rater import FastTextSettings
-from trainer_hooks.plan import ModelConfig, Plan
+from raters.fasttext_training import FastTextSettings
+from rephrase.picking import Budget
+from rephrase.vllm_engine import VllmSettings
+from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.plan import Plan
 
 BUNDLED = Path(__file__).parent / "demo"
 DEMO = BUNDLED / "demo.yaml"
@@ -79,12 +82,11 @@ class Rating(Config):
 class Rephrasing(Config):
     """Which documents are rephrased, in which style, by which model."""
 
-    style: str = Field("medium", description="a WRAP style")
-    model: str = Field("smollm2-135m-instruct", description="a packaged model's name, or a folder in Hugging Face layout")
+    style: str = Field("medium", description="a bundled style (easy, medium, hard, qa), or a style file's path")
+    generator: VllmSettings = VllmSettings()
     sources: tuple[str, ...] = Field((), description="inputs to draw documents from (default: all)")
-    documents: Count = Field(32, description="how many documents to rephrase")
-    max_chunks: int = Field(4, description="longer documents are passed over")
-    batch: int = Field(16, description="requests a batch; part of what makes the output reproducible")
+    budget: Budget = Field(Budget(max_documents=32, max_total_chunks=64), description="how much to rephrase")
+    batch_size: int = Field(32, ge=1, description="requests a batch; part of what makes the output reproducible")
     seed: int = 0
 
 
@@ -98,14 +100,14 @@ class TokenizerConfig(Config):
 class Arm(Config):
     """One training run: an order of the mixture's documents and a plan."""
 
-    order: Annotated[OrderPolicy, Field(discriminator="kind")]
+    order: Policy
     plan: Plan
 
 
 class Training(Config):
     """The arms to compare: the same document visits, in different orders, under different plans."""
 
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig
     arms: dict[str, Arm]
 
 
@@ -126,6 +128,21 @@ class Recipe(Config):
     tokenizer: TokenizerConfig = TokenizerConfig()
     mixture: MixtureConfig | None = None
     train: Training | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_fits_tokenizer(cls, data: Any) -> Any:
+        """The model's vocabulary is that of the trained tokenizer unless it is given, padded to a multiple of 64."""
+        train = data.get("train") if isinstance(data, dict) else None
+        if not isinstance(train, dict) or not isinstance(train.get("model", {}), dict):
+            return data
+        tokenizer = data.get("tokenizer") or {}
+        model = train.get("model", {})
+        if "vocabulary" in model or not isinstance(tokenizer, dict) or tokenizer.get("path"):
+            return data
+        size = parse_count(tokenizer.get("vocabulary", TokenizerConfig().vocabulary))
+        padded = -(-size // 64) * 64 if isinstance(size, int) else size
+        return {**data, "train": {**train, "model": {**model, "vocabulary": padded}}}
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Recipe":

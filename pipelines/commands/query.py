@@ -53,7 +53,7 @@ def _print_table(result: duckdb.DuckDBPyRelation) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in result.columns:
         table.add_column(escape(column))
-    rows = result.fetchmany(MAX_TABLE_ROWS + 1)
+    rows = result.limit(MAX_TABLE_ROWS + 1).fetchall()
     for row in rows[:MAX_TABLE_ROWS]:
         table.add_row(*(escape(str(value)) for value in row))
     console = Console()

@@ -64,7 +64,7 @@ def run_chain(
         batch, reasons = stage.process(batch)
         if reasons is None or reasons.null_count == len(reasons):
             continue
-        dropped.append(_dropped_rows(batch, reasons))
+        dropped.append(dropped_rows(batch, reasons))
         for item in pc.value_counts(reasons.drop_null()).to_pylist():
             tally.dropped[item["values"]] += item["counts"]
         batch = batch.filter(pc.is_null(reasons))
@@ -72,7 +72,8 @@ def run_chain(
     return batch, dropped
 
 
-def _dropped_rows(batch: pa.RecordBatch, reasons: pa.StringArray) -> pa.RecordBatch:
+def dropped_rows(batch: pa.RecordBatch, reasons: pa.StringArray) -> pa.RecordBatch:
+    """The rows with a reason, as rows of DROPPED_SCHEMA; works on pages (no `id` yet) and on documents."""
     gone = batch.filter(pc.is_valid(reasons))
     names = gone.schema.names
     if "id" in names:

@@ -92,7 +92,8 @@ class SketchWork:
         from raters.text.minhash import band_keys
 
         s = self.settings
-        near = band_keys(batch.column("text"), bands=s.bands, rows=s.rows, ngram=s.ngram, seed=s.seed).view(np.int64)
+        hashes = band_keys(batch.column("text"), bands=s.bands, rows=s.rows, ngram=s.ngram, seed=s.seed)
+        near = hashes.values.view(np.int64)
         digests = [xxhash.xxh3_128_digest(text.encode("utf-8")) for text in batch.column("text").to_pylist()]
         exact = np.frombuffer(b"".join(digests), dtype=np.int64).reshape(-1, 2)
         width = s.bands + 1
@@ -101,7 +102,9 @@ class SketchWork:
         bands = np.tile(np.arange(EXACT_BAND, s.bands, dtype=np.int32), batch.num_rows)
         ids = batch.column("id").take(pa.array(np.repeat(np.arange(batch.num_rows), width)))
         columns = [pa.array(bands), pa.array(keys.ravel()), pa.array(keys2.ravel()), ids]
-        return pa.Table.from_arrays(columns, schema=SKETCH_SCHEMA)
+        # A text without a word has no near-duplicates: only its exact row stays.
+        has_words = np.repeat(hashes.present, width) | (bands == EXACT_BAND)
+        return pa.Table.from_arrays(columns, schema=SKETCH_SCHEMA).filter(pa.array(has_words))
 
 
 def duplicate_table(pairs: pa.Table) -> pa.Table:

@@ -17,7 +17,27 @@ from pydantic import Field
 from corpus.config import Share
 from corpus.keyed_random import keyed_uniforms
 from corpus.shards import read_table
+from pipelines.filter_rules import load_rules
 from pipelines.stages.base import Reasons, Stage
+from raters.filter_signals import Rule, first_failure
+
+
+class RuleFilter(Stage):
+    """Drop documents that fail a rule; the reason is the set's name and the first rule failed."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+    def process(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Reasons]:
+        """Reasons such as `gopher: too few stop words`. Raises ConfigError for a rule over an unknown signal."""
+        failed = first_failure(batch, self.rules)
+        return batch, pc.binary_join_element_wise(self.name, failed, ": ")
+
+
+def rule_filter(name: str, base: Path) -> RuleFilter:
+    """A filter from a bundled rule set, or from a YAML file relative to `base`. Raises ConfigError for neither."""
+    is_file = name.endswith((".yaml", ".yml"))
+    return RuleFilter(name=Path(name).stem, rules=load_rules(str(base / name) if is_file else name))
 
 
 class DropListed(Stage):

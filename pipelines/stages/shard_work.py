@@ -18,7 +18,7 @@ from corpus.scores import check_aligned, score_schema
 from corpus.shards import TableWriter, atomic_path, read_batches, read_schema, write_table
 from pipelines.stages.base import Stage, run_chain
 from pipelines.tally import DROPPED_SCHEMA, Tally
-from raters.base import Rater
+from raters.base import Rater, sidecar_rows
 
 
 def joined_batches(documents: Path, sidecars: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -84,13 +84,10 @@ class RateWork:
         """Write the sidecar under `folder`, row for row with its documents."""
         path = folder / self.documents.name
         schema = score_schema(self.rater.scores, fingerprint(self.rater.identity()))
-        names = schema.names[1:]
         own = [name for name in self.rater.needs if name in DOCUMENT_SCHEMA.names]
         with _writer(path, schema) as writer:
             for batch in joined_batches(self.documents, self.sidecars, own):
-                scores = self.rater.rate(batch)
-                columns = [scores.column(name).cast(pa.float32()) for name in names]
-                writer.write(pa.RecordBatch.from_arrays([batch.column("id"), *columns], schema=schema))
+                writer.write(sidecar_rows(self.rater, batch))
                 tally.records_in += batch.num_rows
                 tally.kept += batch.num_rows
         return [path]

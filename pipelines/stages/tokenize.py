@@ -75,6 +75,8 @@ def load_encoder(path: Path) -> Encoder:
     if end is None:
         raise InputError(f"this tokenizer has no {END_OF_TEXT} or </s> to close documents with", where=str(path))
 
+    tokenizer.encode_special_tokens = True  # a special token's name inside a document is text
+
     def slow(texts: list[str]) -> list[np.ndarray]:
         encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [np.array(item.ids, dtype=np.uint32) for item in encoded]

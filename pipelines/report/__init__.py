@@ -1,0 +1,1 @@
+"""The report of a workspace: one self-contained page, a module a section."""

@@ -1,0 +1,173 @@
+"""Orders: how quality and sources run along the tokens of each arm, and how sorted the order is.
+
+All arms of one experiment must read the same visits; the section checks that and says so.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib.ticker import MaxNLocator
+
+from curriculum.describe import describe
+from curriculum.order import Order
+from curriculum.visits import same_visits
+from pipelines.report.figure import colour, drawing, panel_title, percent_axis, source_colour, svg, token_axis
+from pipelines.report.quantities import count, listed, percent
+from pipelines.report.workspace import Arm, Section, Workspace, manifest_link
+
+BANDS = 50
+CLEAR_TREND = 0.3
+
+
+@dataclass(frozen=True)
+class OrderFacts:
+    """An order with what `curriculum.describe` measures of it, over 50 bands of the token axis."""
+
+    arm: Arm
+    table: pa.Table
+    measured: dict[str, Any]
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Token positions of the band borders, shape (51,)."""
+        return np.array([edge * self.measured["tokens"] for edge in self.measured["edges"]])
+
+    @property
+    def quality(self) -> np.ndarray:
+        """Mean score of each band, shape (50,), NaN where nothing is scored."""
+        return np.array([np.nan if value is None else value for value in self.measured["score_by_position"]])
+
+
+def order_facts(workspace: Workspace) -> list[OrderFacts]:
+    """Measure the order of every arm that has one."""
+    found = []
+    for arm in workspace.arms:
+        if arm.order is not None:
+            table = Order(arm.order).table()
+            found.append(OrderFacts(arm, table, describe(table, BANDS)))
+    return found
+
+
+def source_names(orders: list[OrderFacts], numbers: dict[str, int]) -> list[str]:
+    """Every source of any arm in the mixture's order; the colour of a source is its place here."""
+    found = {name for order in orders for name in order.measured["source_share_by_position"]}
+    return sorted(found, key=lambda name: (numbers.get(name, len(numbers)), name))
+
+
+def section(orders: list[OrderFacts], names: list[str]) -> Section:
+    """One column an arm: quality by position above source shares by position."""
+    if not orders:
+        return Section("orders", "The orders", absent="No order has been built yet.")
+    bounds = quality_bounds(orders)
+    facts = {
+        "finding": _finding(orders),
+        "same": _sameness(orders),
+        "sources": list(enumerate(names)),
+        "arms": [
+            {
+                "arm": order.arm,
+                "link": manifest_link(order.arm.order) if order.arm.order else "",
+                "rule": _rule(order),
+                "svg": _figure(order, names, bounds),
+                "numbers": _numbers(order),
+            }
+            for order in orders
+        ],
+    }
+    return Section("orders", "The orders", "orders.html", facts)
+
+
+def draw_quality(axes: Any, order: OrderFacts, bounds: tuple[float, float]) -> None:
+    """Mean score along the tokens, one step a band."""
+    axes.stairs(order.quality, order.edges, baseline=None, color=colour(order.arm.number), linewidth=2)
+    axes.set_ylim(*bounds)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def draw_shares(axes: Any, order: OrderFacts, names: list[str]) -> None:
+    """Source shares along the tokens, stacked."""
+    below = np.zeros(BANDS)
+    for i, name in enumerate(names):
+        share = np.asarray(order.measured["source_share_by_position"].get(name, np.zeros(BANDS)))
+        above = below + share
+        axes.stairs(above, order.edges, baseline=below, fill=True, color=source_colour(i), alpha=0.8, linewidth=0)
+        below = above
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1])
+    percent_axis(axes)
+
+
+def quality_bounds(orders: list[OrderFacts]) -> tuple[float, float]:
+    """One y range for the quality of all arms, so that their panels compare."""
+    values = np.concatenate([np.zeros(0), *(order.quality for order in orders)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    room = max(0.06 * float(np.ptp(values)), 0.02)
+    return float(values.min()) - room, float(values.max()) + room
+
+
+def _figure(order: OrderFacts, names: list[str], bounds: tuple[float, float]) -> Any:
+    with drawing(480, 310, rows=(1.15, 1.0), top=22, gap=28) as (figure, (upper, lower)):
+        draw_quality(upper, order, bounds)
+        draw_shares(lower, order, names)
+        panel_title(upper, "mean score of the documents")
+        panel_title(lower, "share of each source")
+        token_axis(lower, order.measured["tokens"], "tokens of the order")
+        return svg(figure, f"order-{order.arm.number}", f"Quality and source shares along the order {order.arm.name}.")
+
+
+def _rule(order: OrderFacts) -> str:
+    policy = order.arm.order.manifest.config.get("policy", {}) if order.arm.order else {}
+    kind = policy.get("kind")
+    if kind == "shuffled":
+        return "shuffled: no order at all, the control"
+    if kind is None:
+        return "an order without a recorded policy"
+    direction = "lowest score first" if policy.get("ascending", True) else "highest score first"
+    within = " within each source, sources at one pace" if kind == "interleaved" else " over all sources"
+    return f"{kind} by {policy.get('by')}, {direction},{within}"
+
+
+def _numbers(order: OrderFacts) -> list[tuple[str, str]]:
+    measured = order.measured
+
+    def shown(key: str, form: str) -> str:
+        return "none" if measured[key] is None else format(measured[key], form).replace("-", "\u2212")
+
+    moved = measured["displacement_p95"]
+    return [
+        ("document visits", count(measured["visits"])),
+        ("tokens", count(measured["tokens"])),
+        ("rank correlation of position and score", shown("spearman", "+.3f")),
+        ("mean score", shown("score_mean", ".3f")),
+        ("mean score of the last 1 %", shown("score_last_1_percent", ".3f")),
+        ("95 % of visits are at most this far from the nearest sort", "none" if moved is None else percent(moved)),
+    ]
+
+
+def _finding(orders: list[OrderFacts]) -> str:
+    said = []
+    for order in orders:
+        quality = order.quality[np.isfinite(order.quality)]
+        if len(quality):
+            tenth = max(1, len(quality) // 10)
+            first, last = float(quality[:tenth].mean()), float(quality[-tenth:].mean())
+            rho = order.measured["spearman"] or 0.0
+            trend = "rises" if rho > CLEAR_TREND else "falls" if rho < -CLEAR_TREND else "shows no clear trend"
+            said.append(f"in {order.arm.name} quality {trend} ({first:.2f} in the first tenth, {last:.2f} in the last)")
+    text = listed(said)
+    return text[:1].upper() + text[1:] + "." if text else "No visit is scored."
+
+
+def _sameness(orders: list[OrderFacts]) -> dict[str, Any] | None:
+    if len(orders) < 2:
+        return None
+    same = all(same_visits(orders[0].table, other.table) for other in orders[1:])
+    names = listed([order.arm.name for order in orders])
+    if same:
+        text = f"Checked: {names} hold the same document visits, token for token, in another order."
+        return {"ok": True, "text": text}
+    return {"ok": False, "text": f"{names} do not hold the same document visits, so they differ in more than order."}

@@ -1,0 +1,1 @@
+"""Filter rule sets as data, one YAML file a set; `pipelines.filter_rules` loads them."""

@@ -1,0 +1,1 @@
+"""Spark: starting its JVM, opening a session, and running tasks and SQL on it."""

@@ -1,0 +1,57 @@
+"""The work of a training task: one arm of an experiment, from an order to an exported model.
+
+It runs in a process of its own, resumes at its last checkpoint, and leaves a run folder whose every file is
+listed in the manifest. Losses are measured on each source's held-out documents apart.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from corpus.artifacts import Artifact, own_files
+from corpus.shards import write_text
+from corpus.tokens import read_token_shard
+from curriculum.order import Order
+from pipelines.events import EVENTS
+from pipelines.stages.naming import source_of
+from pipelines.stages.tokenize import END_OF_TEXT
+from pipelines.tally import Tally
+from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.plan import Plan
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class TrainWork:
+    """Train on one order under one plan. Artifacts are named relative to the workspace `root`."""
+
+    root: Path
+    order: str
+    heldout: str
+    tokenizer: str
+    plan: Plan
+    model: ModelConfig
+
+    def run(self, folder: Path, tally: Tally) -> Iterable[Path]:
+        """Train or continue in `folder`, export the model that the plan ends with, and name every file."""
+        from trainer_hooks.evaluation import HeldOut
+        from trainer_hooks.export import export_run
+        from trainer_hooks.trainer import train
+
+        order = Order.open(self.root / self.order)
+        arrays = [read_token_shard(self.root / name) for name in order.shards]
+        shards: dict[str, list[Path]] = {}
+        for path in Artifact(self.root / self.heldout).files(".npy"):
+            if len(read_token_shard(path)) > 1:
+                shards.setdefault(source_of(path), []).append(path)
+        heldout = {source: HeldOut.from_shards(paths) for source, paths in shards.items()}
+        result = train(order, arrays, heldout, self.model, self.plan, folder, events=self.root / EVENTS)
+        tokenizer = self.root / self.tokenizer / "tokenizer.json"
+        export_run(result, self.model, tokenizer, folder / "export", eos=END_OF_TEXT)
+        losses = {source: {kind: asdict(loss) for kind, loss in kinds.items()} for source, kinds in result.losses.items()}
+        facts = {"steps": result.steps, "tokens": result.tokens, "parameters": result.parameters, "losses": losses}
+        write_text(folder / RESULT, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        tally.totals.update({"steps": result.steps, "tokens": result.tokens, "parameters": result.parameters})
+        return list(own_files(folder))

@@ -1,0 +1,86 @@
+"""Rate documents with a fastText classifier: one of our own, or any supervised `.bin` a user brings.
+
+The score is the probability that a text belongs to the positive class, in [0, 1], higher is better. It says how
+much a document looks like the positives the model was trained on, no more; probabilities pile up at both ends,
+so compare ranks, not differences. `raters.fasttext_training` makes such models.
+
+Run it:  FastTextRater.from_file("model.bin", "prose")
+         FastTextRater.from_file("dclm.bin", "dclm", label="__label__cc", complement=True, form="lines")
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from corpus.fingerprints import file_checksum
+from corpus.scores import Score
+from raters.fasttext_model import POSITIVE, TextForm, check_file, check_label, load, prepare, probabilities
+
+
+@dataclass(frozen=True)
+class FastTextRater:
+    """A classifier as a rater.
+
+    Args:
+        path: the model file; not part of the identity.
+        checksum: xxh3 of its bytes; a file that differs is refused.
+        name: the score's name.
+        label: the class whose probability is the score.
+        complement: score 1 - p(label), for a label that names the bad class.
+        form: how texts are prepared; must be what the model was trained on.
+        description: the score's sentence for the report.
+    """
+
+    path: str
+    checksum: str
+    name: str
+    label: str = POSITIVE
+    complement: bool = False
+    form: TextForm = "words"
+    description: str = ""
+
+    @classmethod
+    def from_file(cls, path: Path | str, name: str, **settings: Any) -> "FastTextRater":
+        """The rater of a model file, checked now rather than in the middle of a run.
+
+        Raises InputError for a missing, damaged or unsupervised model, ConfigError for a label it does not know.
+        """
+        check_file(Path(path))
+        rater = cls(str(path), file_checksum(Path(path)), name, **settings)
+        check_label(load(rater.path, rater.checksum), rater.label, rater.path)
+        return rater
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """One score in [0, 1], higher is better."""
+        described = self.description or f"probability of the positive class of the fastText model {self.name}"
+        return (Score(self.name, low=0.0, high=1.0, better="high", description=described),)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The text alone."""
+        return ("text",)
+
+    def identity(self) -> dict[str, Any]:
+        """The model's bytes and how it is asked."""
+        return {
+            "rater": "fasttext", "version": 1, "name": self.name, "model": self.checksum, "label": self.label,
+            "complement": self.complement, "form": self.form,
+        }  # fmt: skip
+
+    def rate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Score n documents: p(label), or 1 - p(label); null for a null or blank text.
+
+        Raises ArtifactError when the model file is not the one the rater was made from.
+        """
+        model = load(self.path, self.checksum)
+        check_label(model, self.label, self.path)
+        texts = [prepare(text or "", self.form) for text in batch.column("text").to_pylist()]
+        values = probabilities(model, self.label, texts)
+        if self.complement:
+            values = 1.0 - values
+        column = pa.array(values.astype(np.float32), mask=np.isnan(values))
+        return pa.record_batch([column], names=[self.name])

@@ -1,0 +1,86 @@
+"""The contract between whoever writes prompts and whatever answers them.
+
+A generator turns chat requests into texts. Rephrasing uses it, and so may raters that ask a model for a
+judgement. It knows nothing of styles, documents or caches; those know it only through this protocol, so an
+offline engine and a remote server are exchangeable, and a test brings a scripted one of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pydantic import Field
+
+from corpus.config import Config
+
+FinishReason = Literal["stop", "length"]
+
+
+class Decoding(Config):
+    """How the next token is drawn. Part of every cache key: another decoding is another text."""
+
+    temperature: float = Field(0.5, ge=0, le=2, description="0 takes the likeliest token each time")
+    top_p: float = Field(1.0, gt=0, le=1, description="keep the likeliest tokens up to this mass; slow on CPU")
+    min_p: float = Field(0.0, ge=0, le=1, description="keep tokens at least this fraction as likely as the likeliest")
+    repetition_penalty: float = Field(1.0, gt=0, le=2, description="above 1, tokens already seen become less likely")
+    stop: tuple[str, ...] = Field((), description="texts that end the output; not part of it")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One question: the chat so far, the most tokens to answer with (> 0), and how to draw them."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    decoding: Decoding = field(default_factory=lambda: Decoding.model_validate({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One answer: its text, why it ended, and its prompt (n_in) and output (n_out) lengths in tokens."""
+
+    text: str
+    finish_reason: FinishReason
+    n_in: int
+    n_out: int
+
+
+class Generator(Protocol):
+    """Anything that answers requests.
+
+    `identity` holds all that may change a text and nothing that may not: model, weights hash, chat template
+    hash, dtype, engine and its version. Paths, hosts, batch sizes and memory shares stay out of it.
+    """
+
+    @property
+    def identity(self) -> Mapping[str, str]: ...
+
+    @property
+    def max_context(self) -> int:
+        """The most tokens a prompt and its answer may have together."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a plain text in the model's tokens."""
+        ...
+
+    def count_prompt(self, messages: Sequence[Message]) -> int:
+        """Length of a whole prompt in the model's tokens, chat template included."""
+        ...
+
+    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
+        """Answer requests, in their order. The same requests and seed give the same texts on the same machine,
+        whatever was generated before; a different grouping of requests may not."""
+        ...
+
+    def close(self) -> None:
+        """Free the model's memory. A closed generator answers nothing more."""
+        ...

@@ -1,0 +1,147 @@
+"""A style: a named way of rephrasing, with its limits and its acceptance rules, in one text file.
+
+The file opens with YAML between two lines of `---`; the rest is the template, whose one marker `{document}`
+is where the text goes. Put the instruction in `system` or before the marker: an engine that caches prompt
+prefixes then reads it once. Whatever shapes the request is part of the cache key; thresholds are not, so a
+changed threshold judges stored outputs again and generates nothing.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from corpus.config import Config, nearest, validated
+from corpus.errors import ConfigError
+from corpus.fingerprints import fingerprint
+from rephrase.gates import Limits
+from rephrase.generator import Decoding, GenerationRequest, Message
+
+STYLES_FOLDER = Path(__file__).parent / "styles"
+DOCUMENT_MARKER = "{document}"
+_MARKER = re.compile(r"\{([A-Za-z_]\w*)\}")
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
+
+
+class TokenLimits(Config):
+    """Lengths in the generator's tokens."""
+
+    max_in: int = Field(300, ge=32, description="the whole prompt: chat template, instruction and text")
+    max_out: int = Field(600, ge=16, description="the most tokens an output may have")
+    max_ratio: float = Field(
+        1.5, gt=0, description="an output may have this many times its chunk's tokens, and no more"
+    )
+    min_segment: int = Field(30, ge=1, description="shorter pieces of a document are not sent")
+
+
+class Style(Config):
+    """One way of rephrasing. See `rephrase/styles/` for examples."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    version: int = Field(ge=1, description="raise it when the wording changes")
+    about: str = Field(description="one sentence for lists and reports")
+    system: str = Field(description="the system turn of the chat; may be empty")
+    template: str = Field(description="the user turn, with one {document}")
+    limits: TokenLimits = Field(default_factory=lambda: TokenLimits.model_validate({}))
+    decoding: Decoding = Field(default_factory=lambda: Decoding.model_validate({}))
+    parser: Literal["text", "pairs"] = Field("text", description="the form an output must have")
+    lead_in: str = Field("", description="a phrase every output must begin with; it is cut off")
+    gates: Limits = Field(default_factory=lambda: Limits.model_validate({}))
+    min_kept: float = Field(0.5, ge=0, le=1, description="a document needs this share of its characters in kept chunks")
+
+    @property
+    def source(self) -> str:
+        """The source its documents are filed under, for example `wrap/medium`."""
+        return f"wrap/{self.name}"
+
+    def messages(self, text: str) -> tuple[Message, ...]:
+        """The chat that asks for a rephrasing of `text`."""
+        system = (Message("system", self.system),) if self.system else ()
+        return (*system, Message("user", self.template.replace(DOCUMENT_MARKER, text)))
+
+    def request(self, text: str, n_tokens: int) -> GenerationRequest:
+        """The request that asks for a rephrasing of `text`, which has `n_tokens` tokens."""
+        max_tokens = min(self.limits.max_out, math.ceil(self.limits.max_ratio * n_tokens))
+        return GenerationRequest(self.messages(text), max_tokens, self.decoding)
+
+    def request_hash(self) -> str:
+        """Identity of everything that shapes a request: system, template, decoding, output limits."""
+        return fingerprint(
+            {
+                "system": self.system,
+                "template": self.template,
+                "decoding": self.decoding,
+                "max_out": self.limits.max_out,
+                "max_ratio": self.limits.max_ratio,
+            }
+        )
+
+
+def load_style(name_or_path: str) -> Style:
+    """Load a bundled style by name, or any style file by its path (recognised by `.md` or a slash).
+
+    Raises ConfigError for an unknown name, a file without front matter, an unknown or missing key, or a
+    template whose markers are not exactly one `{document}`.
+    """
+    if name_or_path.endswith(".md") or "/" in name_or_path:
+        path = Path(name_or_path)
+    else:
+        path = STYLES_FOLDER / f"{name_or_path}.md"
+        if not path.is_file():
+            hint = nearest(name_or_path, bundled_styles())
+            raise ConfigError(
+                f"there is no style {name_or_path!r}{hint}", fix="or give the path of a style file, ending in .md"
+            )
+    if not path.is_file():
+        raise ConfigError(f"there is no style file {path}", fix=f"bundled styles: {', '.join(bundled_styles())}")
+    return parse_style(path.read_text(encoding="utf-8"), where=str(path))
+
+
+def bundled_styles() -> list[str]:
+    """Names of the styles that ship with the project, sorted."""
+    return sorted(path.stem for path in STYLES_FOLDER.glob("*.md"))
+
+
+def parse_style(text: str, *, where: str) -> Style:
+    """Build a style from the text of its file; raises ConfigError as `load_style` does."""
+    match = _FRONT_MATTER.match(text.replace("\r\n", "\n"))
+    if not match:
+        raise ConfigError(
+            "this style file has no front matter",
+            expected="YAML between two lines of ---, then the template",
+            where=where,
+        )
+    try:
+        data = yaml.safe_load(match[1])
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "the front matter is not valid YAML", found=" ".join(str(error).split()), where=where
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError("the front matter is not a mapping of keys to values", where=where)
+    if "template" in data:
+        raise ConfigError(
+            "the template is the body of the file, not a key", where=where, fix="move it below the second ---"
+        )
+    style = validated(Style, {**data, "template": match[2].strip()}, where)
+    _check_markers(style, where)
+    return style
+
+
+def _check_markers(style: Style, where: str) -> None:
+    for place, text, wanted in (("template", style.template, 1), ("system text", style.system, 0)):
+        markers = _MARKER.findall(text)
+        unknown = sorted({marker for marker in markers if marker != "document"})
+        if unknown:
+            raise ConfigError(
+                f"unknown marker {{{unknown[0]}}} in the {place}{nearest(unknown[0], ['document'])}", where=where
+            )
+        if len(markers) != wanted:
+            raise ConfigError(
+                f"the {place} of style {style.name!r} has {len(markers)} document markers",
+                expected="exactly one {document} in the template and none in the system text",
+                where=where,
+            )

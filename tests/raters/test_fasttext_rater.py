@@ -1,0 +1,155 @@
+"""fastText raters: same bytes for the same texts, hostile texts, damaged models, labels of others."""
+
+import json
+import pickle
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+pytest.importorskip("fasttext", reason="needs the extra `web`")
+
+from corpus.errors import ArtifactError, ConfigError, InputError
+from raters.base import NaturalSignals, sidecar_rows
+from raters.fasttext_evaluation import auc
+from raters.fasttext_model import NEGATIVE, load, prepare, probabilities
+from raters.fasttext_rater import FastTextRater
+from raters.fasttext_training import FastTextSettings, train
+
+SETTINGS = FastTextSettings(dim=8, bucket=500, epochs=20, lr=0.5)
+SUBJECTS = tuple("abcdefghijklm")
+
+
+def texts(word: str, n: int, seed: int) -> list[str]:
+    draw = random.Random(seed)
+    return [f"{' '.join(draw.choices(SUBJECTS, k=9))} {word} {word}ly {i}" for i in range(n)]
+
+
+GOOD, BAD = texts("careful", 120, 1), texts("cheap", 80, 2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prose")
+    train(GOOD, BAD, SETTINGS, folder)
+    return folder / "model.bin"
+
+
+def rate(rater: FastTextRater, rows: list[str | None]) -> list[float | None]:
+    return rater.rate(pa.record_batch({"text": pa.array(rows, pa.string())})).column(rater.name).to_pylist()
+
+
+def test_it_learns_and_says_how_well(model):
+    found = json.loads((model.parent / "evaluation.json").read_text())
+    assert found["auc"] > 0.95
+    assert (found["n_train"], found["n_held_out_positive"], found["n_held_out_negative"]) == (160, 24, 16)
+    assert found["larger_class"] == 0.6
+    good, bad = rate(
+        FastTextRater.from_file(model, "prose"), ["A CAREFUL, carefully\nkept page", "cheap cheaply cheap"]
+    )
+    assert good > 0.6 > 0.4 > bad
+
+
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, FastTextSettings(dim=16, bucket=40_000), FastTextSettings(ngrams=1, dim=4)]
+)
+def test_same_texts_give_the_same_bytes_in_any_order_and_process(tmp_path, settings):
+    made = []
+    for i in range(3):
+        junk = [bytes([i + 65]) * 10 ** random.randrange(4, 7) for _ in range(20)]
+        del junk  # leaves used memory behind, on which fastText would otherwise build
+        train(random.sample(GOOD, len(GOOD)), BAD[::-1], settings, tmp_path / str(i))
+        made.append((tmp_path / str(i) / "model.bin").read_bytes())
+    code = (
+        "import json,sys; from pathlib import Path; from raters.fasttext_training import *;"
+        "g, b, s = json.load(sys.stdin); train(g, b, FastTextSettings(**s), Path(sys.argv[1]))"
+    )
+    asked = json.dumps([GOOD, BAD, settings.model_dump()])
+    subprocess.run([sys.executable, "-c", code, tmp_path / "p"], input=asked, text=True, check=True, timeout=60)
+    made.append((tmp_path / "p" / "model.bin").read_bytes())
+    assert len(set(made)) == 1
+
+
+def test_repeated_blank_and_contradicting_texts_are_counted(tmp_path):
+    found = train([*GOOD, GOOD[0].upper(), "  \n", "same here"], [*BAD, "Same  here"], SETTINGS, tmp_path)
+    assert (found.texts_repeated, found.texts_blank, found.texts_in_both_classes) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "word"), [([], BAD, "positive"), (GOOD, BAD[:19], "negative"), (GOOD, GOOD, "positive")]
+)
+def test_too_few_texts_are_refused(tmp_path, good, bad, word):
+    with pytest.raises(InputError, match=f"too few {word} texts"):
+        train(good, bad, SETTINGS, tmp_path)
+    assert not (tmp_path / "model.bin").exists()
+
+
+def test_texts_that_mean_something_to_fasttext(tmp_path):
+    hostile = [f"{text} __label__spam </s> \x00 \ud800 more" for text in GOOD]
+    train(hostile, BAD, SETTINGS, tmp_path)
+    rater = FastTextRater.from_file(tmp_path / "model.bin", "prose")
+    assert set(load(rater.path, rater.checksum).labels) == {rater.label, NEGATIVE}
+    assert prepare("a </s> b\u2028c __LABEL__x") == "a s b c label x"
+    assert prepare(" A </s>\r\nb ", "lines") == "A s b"
+    cut, whole = rate(rater, ["the </s> cheap cheaply", "the s cheap cheaply"])
+    assert cut == whole
+
+
+def test_blank_is_null_and_batches_do_not_matter(model):
+    rater = pickle.loads(pickle.dumps(FastTextRater.from_file(model, "prose")))
+    rows = [None, "", " \n\t", "unheard-of", *GOOD[:5]]
+    whole = rate(rater, rows)
+    assert whole[:3] == [None, None, None]
+    assert all(0 <= value <= 1 for value in whole[3:])
+    assert whole == [rate(rater, [row])[0] for row in rows]
+    documents = pa.record_batch({"id": [str(i) for i in range(len(rows))], "text": pa.array(rows, pa.string())})
+    assert sidecar_rows(rater, documents).column("prose").to_pylist() == whole
+
+
+def test_the_label_of_the_bad_class_can_be_asked_for(model):
+    rater = FastTextRater.from_file(model, "prose")
+    other = FastTextRater.from_file(model, "prose", label=NEGATIVE, complement=True)
+    np.testing.assert_allclose(rate(rater, GOOD + BAD), rate(other, GOOD + BAD), atol=3e-5)
+    assert rater.identity() != other.identity()
+    with pytest.raises(ConfigError, match="no label '__label__negativ'; did you mean '__label__negative'"):
+        FastTextRater.from_file(model, "prose", label="__label__negativ")
+
+
+def test_scores_are_those_of_plain_predict(model):
+    loaded = load(str(model), FastTextRater.from_file(model, "x").checksum)
+    lines = [prepare(text) for text in GOOD[:20] + BAD[:20]]
+    plain = [dict(zip(*loaded.predict(line, k=2), strict=True))["__label__positive"] for line in lines]
+    np.testing.assert_array_equal(probabilities(loaded, "__label__positive", lines), np.minimum(plain, 1.0))
+
+
+def test_damaged_changed_and_missing_models(model, tmp_path):
+    path = tmp_path / "model.bin"
+    with pytest.raises(InputError, match="no fastText model here"):
+        FastTextRater.from_file(path, "prose")
+    for content, message in ((b"hello", "not a fastText model"), (model.read_bytes()[:-9], "cut short"),
+                             (model.read_bytes()[:90], "cut short")):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            FastTextRater.from_file(path, "prose")
+    with pytest.raises(ArtifactError, match="changed or removed"):
+        rate(FastTextRater(str(path), "0" * 16, "prose"), ["text"])
+
+
+def test_nothing_is_printed(model, capfd):
+    load.cache_clear()
+    rate(FastTextRater.from_file(model, "prose"), GOOD)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_auc_counts_ties_as_one_half():
+    assert auc(np.array([0.9, 0.5]), np.array([0.5, 0.1])) == 0.875
+
+
+def test_the_natural_signals_are_a_rater():
+    rater = NaturalSignals()
+    rows = sidecar_rows(rater, pa.record_batch({"id": ["a", "b"], "text": ["a a a a", "The cat sat."]}))
+    assert rows.column("rps_doc_word_count").to_pylist() == [4.0, 3.0]
+    assert len(rater.scores) == 11

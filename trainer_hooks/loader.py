@@ -1,0 +1,169 @@
+"""Read an order as training batches, with one integer of state.
+
+Sample i is tokens [i T, (i + 1) T] of the ordered stream: T inputs, and the same shifted by one as targets.
+Documents are concatenated with their end-of-text inside, so the order is read exactly as written. A global
+batch is a run of consecutive samples cut evenly over data-parallel ranks; any number of ranks reads the same
+global batches, and any batch can be read without reading those before it.
+
+In a training loop of your own:
+
+    from trainer_hooks.loader import OrderedLoader
+    loader = OrderedLoader(Order.open(folder), token_arrays, sequence_length=2048, batch_sequences=256,
+                           dp_rank=rank, dp_world=world)
+    loader.load_state_dict(saved)                             # {"next_sample": ..., "order_fingerprint": ...}
+    for inputs, targets in loader:
+        model.loss(inputs, targets).backward()
+"""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from corpus.errors import ConfigError
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class TokenOrder(Protocol):
+    """What the loader needs of an order; `curriculum.order.Order` is one."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the whole ordered stream."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The order's identity."""
+
+    def read(self, token_a: int, token_b: int, token_arrays: Any) -> npt.NDArray[Any]:
+        """Tokens [a, b) of the ordered stream, shape (b - a,)."""
+
+    def visits_between(self, token_a: int, token_b: int) -> tuple[int, int]:
+        """The visits that tokens [a, b) touch, as a half-open range of rows."""
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """The visits, one row each, in reading order."""
+
+
+class OrderedLoader:
+    """Batches of an order, resumable and randomly accessible."""
+
+    def __init__(
+        self,
+        order: TokenOrder,
+        token_arrays: Any,
+        sequence_length: int,
+        batch_sequences: int,
+        dp_rank: int = 0,
+        dp_world: int = 1,
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            order: the ordered stream; token_arrays: its memory-mapped shards, as the order's `read` takes them.
+            sequence_length: T, inputs of a sample; batch_sequences: samples of one global batch.
+            dp_rank, dp_world: this process among those that share each global batch.
+
+        Raises ConfigError when a batch cannot be divided by dp_world or the order is shorter than one sample.
+        """
+        if batch_sequences % dp_world or not 0 <= dp_rank < dp_world:
+            raise ConfigError(
+                "the global batch cannot be cut evenly over the ranks",
+                expected="batch_sequences a multiple of dp_world, and dp_rank below it",
+                found=f"{batch_sequences} sequences, rank {dp_rank} of {dp_world}",
+            )
+        self.order, self._arrays = order, token_arrays
+        self.sequence_length, self.batch_sequences = sequence_length, batch_sequences
+        self._rank, self._local = dp_rank, batch_sequences // dp_world
+        self.n_samples = max(0, order.n_tokens - 1) // sequence_length
+        if self.n_samples < 1:
+            raise ConfigError(
+                "the order is shorter than one sequence",
+                expected=f"{sequence_length + 1:,} tokens",
+                found=f"{order.n_tokens:,}",
+                fix="order more documents, or lower sequence_length",
+            )
+        self.next_sample = 0
+
+    @property
+    def n_batches(self) -> int:
+        """Whole global batches in the order."""
+        return self.n_samples // self.batch_sequences
+
+    @property
+    def dropped_tokens(self) -> int:
+        """Tokens at the end of the order that no whole batch reads, as input or as target."""
+        return self.order.n_tokens - (self.n_batches * self.batch_sequences * self.sequence_length + 1)
+
+    def batch(self, step: int) -> Batch:
+        """This rank's inputs and targets of global batch `step`, each (batch_sequences / dp_world, T) int64.
+
+        Raises ConfigError for a step outside the order.
+        """
+        self._check(step)
+        first = step * self.batch_sequences + self._rank * self._local
+        T = self.sequence_length
+        stream = self.order.read(first * T, (first + self._local) * T + 1, self._arrays).astype(np.int64)
+        tokens = torch.from_numpy(stream)
+        return tokens[:-1].view(self._local, T), tokens[1:].view(self._local, T)
+
+    def next_batch(self) -> Batch:
+        """The batch at the loader's position, then move on. Raises ConfigError at the end of the order."""
+        batch = self.batch(self.next_sample // self.batch_sequences)
+        self.next_sample += self.batch_sequences
+        return batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The remaining whole batches."""
+        while self.next_sample // self.batch_sequences < self.n_batches:
+            yield self.next_batch()
+
+    def visits_of_step(self, step: int) -> pa.Table:
+        """The document visits whose tokens global batch `step` reads as inputs, in reading order.
+
+        One row a visit: shard (a number into the order's `shards`), doc, start, length, source, phase, visit,
+        score, rule. Steps count from 0. Raises ConfigError for a step outside the order.
+        """
+        self._check(step)
+        size = self.batch_sequences * self.sequence_length
+        first, stop = self.order.visits_between(step * size, (step + 1) * size)
+        return self.order.table().slice(first, stop - first)
+
+    def state_dict(self) -> dict[str, int | str]:
+        """The loader's whole state: the next sample, counted over all ranks, and the order it belongs to."""
+        return {"next_sample": self.next_sample, "order_fingerprint": self.order.fingerprint}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Move to a saved position, which may come from another number of ranks.
+
+        Raises ConfigError when the state is of another order, or its position is inside a batch of this size.
+        """
+        if state["order_fingerprint"] != self.order.fingerprint:
+            raise ConfigError(
+                "this position belongs to another order",
+                expected=f"order {self.order.fingerprint}",
+                found=f"order {state['order_fingerprint']}",
+                fix="resume with the order the run began with, or start a new run from its weights",
+            )
+        position = int(state["next_sample"])
+        if position % self.batch_sequences or not 0 <= position <= self.n_samples:
+            raise ConfigError(
+                "the saved position is not at a border between batches of this order",
+                expected=f"a multiple of {self.batch_sequences} up to {self.n_samples}",
+                found=str(position),
+                fix="keep batch_sequences as it was",
+            )
+        self.next_sample = position
+
+    def _check(self, step: int) -> None:
+        if not 0 <= step < self.n_batches:
+            raise ConfigError(
+                f"this order has no step {step}",
+                expected=f"a step from 0 to {self.n_batches - 1}",
+                found=f"{self.order.n_tokens:,} tokens, {self.batch_sequences * self.sequence_length:,} a step",
+                fix="lower the plan's tokens, or order more documents",
+            )

@@ -1,0 +1,60 @@
+"""The two logs of a run: metrics.jsonl, which two equal runs share byte for byte, and events.jsonl with times.
+
+Metrics hold one line a step and one a held-out evaluation, each with `step` and `tokens`. On resume they are cut
+back to the checkpoint's step, so a killed and resumed run leaves the same file as an undisturbed one.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from corpus.shards import write_text
+
+METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
+
+
+class Metrics:
+    """The metrics file of a run, opened for appending after a given step."""
+
+    def __init__(self, folder: Path, after_step: int) -> None:
+        """Keep the lines up to `after_step`, drop later and half-written ones, and open the file for more."""
+        path = folder / METRICS
+        kept = [line for line in read_lines(path) if line["step"] <= after_step]
+        write_text(path, "".join(_text(line) for line in kept))
+        self._file: TextIO = path.open("a", encoding="utf-8")
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one line."""
+        self._file.write(_text(line))
+
+    def flush(self) -> None:
+        """Force what was written to the disk; called before a checkpoint is made."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._file.close()
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a log, as mappings; a line that a kill left unfinished ends the reading."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not line.endswith("\n"):
+                return
+            yield json.loads(line)
+
+
+def log_event(path: Path, name: str, **facts: Any) -> None:
+    """Append a timed event to a log; this is the only file of a run that holds times."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(_text({"time": round(time.time(), 3), "event": name, **facts}))
+
+
+def _text(line: dict[str, Any]) -> str:
+    return json.dumps(line, allow_nan=False) + "\n"

@@ -1,0 +1,159 @@
+"""A small Llama-shaped decoder: RMSNorm, rotary positions, SwiGLU, grouped queries, tied or free embeddings.
+
+Parameter names and layouts are those of `transformers.LlamaForCausalLM`, so export is a copy and vLLM loads
+the result. It is fast on a CPU without a compiler: the loss never holds the logits of a whole batch
+(`trainer_hooks.linear_loss`), and the other costs are kept to few, wide operations.
+
+Shapes: B sequences, T tokens, H query heads, K key heads, D head size, C hidden size, V vocabulary.
+
+    model = Decoder(ModelConfig(vocabulary=4096), seed=0)
+    model.loss(ids_BT, targets_BT).backward()
+"""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trainer_hooks.linear_loss import linear_cross_entropy
+from trainer_hooks.model_config import ModelConfig
+
+INIT_STD = 0.02
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions; key heads may be fewer than query heads."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        queries, keys = config.heads * config.head_size, config.key_heads * config.head_size
+        self.config = config
+        self.q_proj = nn.Linear(config.hidden, queries, bias=False)
+        self.k_proj = nn.Linear(config.hidden, keys, bias=False)
+        self.v_proj = nn.Linear(config.hidden, keys, bias=False)
+        self.o_proj = nn.Linear(queries, config.hidden, bias=False)
+
+    def forward(self, x_BTC: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor) -> torch.Tensor:
+        B, T, _ = x_BTC.shape
+        size = self.config.head_size
+        q_BHTD = self.q_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
+        k_BKTD = self.k_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
+        v_BKTD = self.v_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
+        q_BHTD, k_BKTD = rotate(q_BHTD, cos_TD, sin_TD), rotate(k_BKTD, cos_TD, sin_TD)
+        grouped = self.config.key_heads != self.config.heads
+        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BKTD, v_BKTD, is_causal=True, enable_gqa=grouped)
+        out_BTC: torch.Tensor = self.o_proj(y_BHTD.transpose(1, 2).reshape(B, T, -1))
+        return out_BTC
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden, config.intermediate, bias=False)
+        self.up_proj = nn.Linear(config.hidden, config.intermediate, bias=False)
+        self.down_proj = nn.Linear(config.intermediate, config.hidden, bias=False)
+
+    def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
+        out_BTC: torch.Tensor = self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
+        return out_BTC
+
+
+class Block(nn.Module):
+    """One layer: attention and feed-forward, each after a norm and around a residual."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x_BTC: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor) -> torch.Tensor:
+        x_BTC = x_BTC + self.self_attn(self.input_layernorm(x_BTC), cos_TD, sin_TD)
+        out_BTC: torch.Tensor = x_BTC + self.mlp(self.post_attention_layernorm(x_BTC))
+        return out_BTC
+
+
+class Body(nn.Module):
+    """Embedding, layers and final norm: token ids to the last hidden states."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocabulary, config.hidden)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.hidden, config.norm_eps)
+
+    def forward(self, ids_BT: torch.Tensor) -> torch.Tensor:
+        x_BTC: torch.Tensor = self.embed_tokens(ids_BT)
+        cos_TD, sin_TD = rotary_table(ids_BT.shape[1], self.config.head_size, self.config.rope_theta, x_BTC.device)
+        for block in self.layers:
+            x_BTC = block(x_BTC, cos_TD, sin_TD)
+        normed_BTC: torch.Tensor = self.norm(x_BTC)
+        return normed_BTC
+
+
+class Decoder(nn.Module):
+    """A language model with the names and layouts of LlamaForCausalLM."""
+
+    def __init__(self, config: ModelConfig, seed: int | None = 0) -> None:
+        """Build the model; its parameters are drawn on the CPU from the seed, one after the other.
+
+        With seed None they are left as torch makes them, for a model whose weights are loaded next.
+        """
+        super().__init__()
+        self.config = config
+        self.model = Body(config)
+        self.lm_head = nn.Linear(config.hidden, config.vocabulary, bias=False)
+        if config.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        if seed is not None:
+            self._initialise(seed)
+
+    def forward(self, ids_BT: torch.Tensor) -> torch.Tensor:
+        """Logits of the next token, (B, T, V), for ids (B, T) int64."""
+        logits_BTV: torch.Tensor = self.lm_head(self.model(ids_BT))
+        return logits_BTV
+
+    def loss(self, ids_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy in nats a token, a float32 scalar, without holding all logits."""
+        hidden = self.model(ids_BT).flatten(0, 1)
+        return linear_cross_entropy(hidden, self.lm_head.weight, targets_BT.flatten())
+
+    @torch.no_grad()
+    def _initialise(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        residual = INIT_STD / (2 * self.config.layers) ** 0.5
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(1.0)
+                continue
+            std = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else INIT_STD
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
+
+
+@lru_cache(maxsize=8)
+def rotary_table(length: int, size: int, theta: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and signed sines of the rotary angles, each (T, D) float32.
+
+    Both halves of D hold the same angles; the sines of the first half carry the minus of the rotation.
+    """
+    with torch.inference_mode(False):  # a table made during inference must serve training too
+        frequencies = 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float32, device=device) / size)
+        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+def rotate(x: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor) -> torch.Tensor:
+    """Turn each pair (x_i, x_{i + D/2}) by its position's angle; keeps dtype and shape (B, H, T, D)."""
+    left, right = x.chunk(2, dim=-1)
+    return torch.addcmul(x * cos_TD, torch.cat([right, left], dim=-1), sin_TD).to(x.dtype)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters of a model, tied weights once."""
+    return sum(parameter.numel() for parameter in model.parameters())
