@@ -213,4 +213,8 @@ def _building_fingerprint(path: Path) -> str | None:
 
 def _names(folder: Path) -> str:
     known = {str(path.parent.relative_to(folder.parent)) for path in folder.parent.glob(f"*/{MANIFEST}")}
-    return f"`gradatim ls` lists what there is{nearest(folder.name, known)}" if known else "`gradatim ls` lists what there is"
+    return (
+        f"`gradatim ls` lists what there is{nearest(folder.name, known)}"
+        if known
+        else "`gradatim ls` lists what there is"
+    )

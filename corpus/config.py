@@ -66,7 +66,7 @@ class _SafeLoader(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: _SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     twice = sorted({str(key) for key in keys if keys.count(key) > 1})
     if twice:
         raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is written twice", node.start_mark)
@@ -124,7 +124,11 @@ def validated(model: type[Model], data: Any, where: str) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         problems = [_problem(model, item) for item in error.errors()]
-    what = problems[0] if len(problems) == 1 else f"{len(problems)} settings cannot be used\n    " + "\n    ".join(problems)
+    what = (
+        problems[0]
+        if len(problems) == 1
+        else f"{len(problems)} settings cannot be used\n    " + "\n    ".join(problems)
+    )
     raise ConfigError(what, where=where)
 
 
@@ -142,7 +146,9 @@ def _problem(model: type[BaseModel], item: Any) -> str:
         return f"unknown key {path!r}{nearest(str(item['loc'][-1]), parent.model_fields) if parent else ''}"
     if item["type"] == "missing":
         return f"{path!r} is missing"
-    return f"{path!r}: {item['msg'].removeprefix('Value error, ')}" if path else item["msg"].removeprefix("Value error, ")
+    return (
+        f"{path!r}: {item['msg'].removeprefix('Value error, ')}" if path else item["msg"].removeprefix("Value error, ")
+    )
 
 
 def _model_at(model: type[BaseModel], path: tuple[Any, ...]) -> type[BaseModel] | None:

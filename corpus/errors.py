@@ -27,9 +27,7 @@ class GradatimError(ValueError):
         return (_rebuild, (type(self), self.what, self.expected, self.found, self.where, self.fix))
 
 
-def _rebuild(
-    kind: type[GradatimError], what: str, expected: str, found: str, where: str, fix: str
-) -> GradatimError:
+def _rebuild(kind: type[GradatimError], what: str, expected: str, found: str, where: str, fix: str) -> GradatimError:
     return kind(what, expected=expected, found=found, where=where, fix=fix)
 
 

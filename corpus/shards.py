@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from corpus.errors import ArtifactError, EnvironmentProblem
 
 ROW_GROUP_ROWS = 2_000
+ROW_GROUP_BYTES = 256 << 20  # very long documents are written in shorter groups, so memory stays bounded
 TEMPORARY_SUFFIX = ".writing"
 
 
@@ -55,21 +56,28 @@ class TableWriter:
         self._schema = schema
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
+        self._bytes = 0
         self.total_rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows; row groups are cut at 2,000 rows whatever the batches' sizes, so bytes do not depend on them."""
+        """Add rows; row groups are cut at 2,000 rows whatever the batches' sizes, so bytes do not depend on them.
+
+        Only where 2,000 rows would hold more than 256 MB is a group cut earlier, after a whole batch.
+        """
         self._waiting.append(batch)
         self._rows += batch.num_rows
+        self._bytes += batch.nbytes
         self.total_rows += batch.num_rows
         while self._rows >= ROW_GROUP_ROWS:
             self._flush(ROW_GROUP_ROWS)
+        if self._bytes >= ROW_GROUP_BYTES:
+            self._flush(self._rows)
 
     def _flush(self, rows: int) -> None:
         table = pa.Table.from_batches(self._waiting, self._schema)
         self._writer.write_table(table.slice(0, rows).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
         rest = table.slice(rows)
-        self._waiting, self._rows = (rest.to_batches(), rest.num_rows)
+        self._waiting, self._rows, self._bytes = rest.to_batches(), rest.num_rows, rest.nbytes
 
     def __enter__(self) -> "TableWriter":
         return self

@@ -6,6 +6,7 @@ is counted in its length. Arrays are memory-mapped, so a shard costs no memory u
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,9 @@ DOCS_SCHEMA = pa.schema(
 Ids = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
-def token_dtype(vocabulary: int) -> type[np.uint16] | type[np.uint32]:
-    """The smallest dtype that holds every id of a vocabulary."""
-    return np.uint16 if vocabulary <= 2**16 else np.uint32
+def as_token_ids(ids: npt.NDArray[Any], vocabulary: int) -> Ids:
+    """Ids in the smallest dtype that holds every id of a vocabulary: uint16 or uint32."""
+    return ids.astype(np.uint16) if vocabulary <= 2**16 else ids.astype(np.uint32)
 
 
 def docs_path(shard: Path) -> Path:
@@ -45,7 +46,9 @@ def write_token_shard(shard: Path, ids: Ids, docs: pa.Table) -> None:
     starts = docs.column("start").to_numpy()
     assert docs.schema.equals(DOCS_SCHEMA), docs.schema
     assert int(lengths.sum()) == len(ids), "the documents do not cover the tokens"
-    assert np.array_equal(starts, np.concatenate([[0], np.cumsum(lengths)[:-1]])[: len(starts)]), "gaps between documents"
+    assert np.array_equal(starts, np.concatenate([[0], np.cumsum(lengths)[:-1]])[: len(starts)]), (
+        "gaps between documents"
+    )
     with atomic_path(shard) as temporary, temporary.open("wb") as file:
         np.save(file, ids)
     write_table(docs_path(shard), docs)

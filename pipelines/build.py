@@ -48,7 +48,8 @@ class Workshop:
     ) -> Artifact:
         """Make an artifact by running one task for each entry of `work` (task name -> work).
 
-        `runtime` replaces the workshop's for this artifact, and is closed afterwards. Raises TaskError naming the first failed task after all others have ended.
+        `runtime` replaces the workshop's for this artifact, and is closed afterwards. Raises TaskError naming the
+        first failed task after all others have ended.
         """
         refs, identity, folder = self._identify(name, kind, config, inputs)
         if is_finished(folder, identity):
@@ -74,7 +75,9 @@ class Workshop:
         ordered = [done[task.name] for task in tasks]
         parts = [part for completion in ordered for part in completion.parts]
         totals = add_totals([completion.totals for completion in ordered])
-        log_event(self.root, artifact=name, tasks=len(tasks), ran=len(missing), seconds=round(time.monotonic() - started, 2))
+        log_event(
+            self.root, artifact=name, tasks=len(tasks), ran=len(missing), seconds=round(time.monotonic() - started, 2)
+        )
         return finish(
             folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=parts, totals=totals
         )

@@ -41,12 +41,22 @@ def _root(
 def run(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, or [b]demo[/b] for the bundled one.")],
     workspace: Workspace = DEFAULT,
-    runtime: Annotated[str | None, typer.Option(help="[b]spark[/b] or [b]local[/b]; default: what the recipe names.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="[b]spark[/b] or [b]local[/b]; default: what the recipe names.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one a core.")] = None,
-    master: Annotated[str | None, typer.Option(help="A Spark master, such as spark://host:7077. Default: this machine.")] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Change a setting: [b]--set train.model.layers=6[/b]. Repeatable.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed input instead of counting it.")] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Print every setting of the recipe with its meaning, and stop.")] = False,
+    master: Annotated[
+        str | None, typer.Option(help="A Spark master, such as spark://host:7077. Default: this machine.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: [b]--set train.model.layers=6[/b]. Repeatable.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first malformed input instead of counting it.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every setting of the recipe with its meaning, and stop.")
+    ] = False,
 ) -> None:
     """Run a recipe: make what is missing, skip what is done, write the report.
 
@@ -60,7 +70,13 @@ def run(
         explain_recipe(recipe, tuple(overrides or ()))
     else:
         run_command(
-            recipe, workspace, runtime=runtime, workers=workers, master=master, overrides=tuple(overrides or ()), strict=strict
+            recipe,
+            workspace,
+            runtime=runtime,
+            workers=workers,
+            master=master,
+            overrides=tuple(overrides or ()),
+            strict=strict,
         )
 
 
@@ -74,10 +90,14 @@ def list_artifacts(workspace: Workspace = DEFAULT) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="An artifact's name as `gradatim ls` prints it, such as [b]filtered[/b].")],
+    name: Annotated[
+        str, typer.Argument(help="An artifact's name as `gradatim ls` prints it, such as [b]filtered[/b].")
+    ],
     workspace: Workspace = DEFAULT,
     rows: Annotated[int, typer.Option(min=0, help="Rows to print.")] = 5,
-    dropped: Annotated[bool, typer.Option("--dropped", help="Print dropped documents with their reasons instead.")] = False,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="Print dropped documents with their reasons instead.")
+    ] = False,
 ) -> None:
     """Show one artifact: what it was made from, its totals, and its first rows."""
     from pipelines.commands.inspect import show_command
@@ -95,9 +115,13 @@ def report(workspace: Workspace = DEFAULT) -> None:
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="""DuckDB SQL. Artifacts are tables: [b]documents[/b], [b]"scores/composite"[/b].""")],
+    query: Annotated[
+        str, typer.Argument(help="""DuckDB SQL. Artifacts are tables: [b]documents[/b], [b]"scores/composite"[/b].""")
+    ],
     workspace: Workspace = DEFAULT,
-    output: Annotated[str, typer.Option("--format", help="[b]table[/b], [b]csv[/b] or [b]json[/b] (one object a line).")] = "table",
+    output: Annotated[
+        str, typer.Option("--format", help="[b]table[/b], [b]csv[/b] or [b]json[/b] (one object a line).")
+    ] = "table",
 ) -> None:
     """Query the artifacts of a workspace by name.
 

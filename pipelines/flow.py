@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 
 from corpus.artifacts import Artifact
-from corpus.config import nearest
 from corpus.errors import ConfigError, InputError
 from corpus.shards import read_batches, read_table, write_table, write_text
 from pipelines.build import Workshop
@@ -34,6 +33,7 @@ class Flow:
     def __init__(self, recipe: Recipe, shop: Workshop, recipe_path: Path) -> None:
         self.recipe, self.shop = recipe, shop
         self.base = recipe_folder(recipe_path)
+        self.checksums = InputChecksums(shop.root)
 
     def run(self) -> None:
         """Make every artifact the recipe asks for."""
@@ -44,7 +44,7 @@ class Flow:
         composite = self.composite(filtered, scores)
         duplicates = self.duplicates(filtered, composite)
         clean, heldout = self.split(filtered, duplicates)
-        rephrased = self.rephrased(clean) if recipe.rephrase else None
+        rephrased = self.rephrased(clean, composite) if recipe.rephrase else None
         if recipe.mixture is None:
             return
         tokenizer = self.tokenizer(clean)
@@ -64,7 +64,6 @@ class Flow:
         from pipelines.stages.ingest import IngestWork
         from pipelines.stages.language import Language
 
-        checksums = InputChecksums(self.shop.root)
         work: dict[str, Work] = {}
         refs, config = [], {}
         extract = Extract(extractor=self.recipe.extract.extractor)
@@ -76,12 +75,15 @@ class Flow:
                 name = f"{source}-{i:05d}"
                 stages = (extract, language)
                 work[name] = IngestWork(reader, portion, source, name, stages, self.recipe.shard_documents)
-                refs += [checksums.ref(file, f"{name}: {portion.name(file)}") for file in portion.files]
-        for changed in checksums.changed:
+                refs += [self.checksums.ref(file, f"{name}: {portion.name(file)}") for file in portion.files]
+        self.checksums.save()
+        for changed in self.checksums.changed:
             self.shop.progress.say(f"  input changed: {changed}; what was made from it is made again")
         documents = self.shop.build_tasks("documents", "documents", config=config, inputs=refs, work=work)
         if not documents.files():
-            raise InputError("no document came out of the inputs", found=json.dumps(documents.manifest.totals["dropped"]))
+            raise InputError(
+                "no document came out of the inputs", found=json.dumps(documents.manifest.totals["dropped"])
+            )
         return documents
 
     def rated(self, name: str, documents: Artifact, rater: Rater, sidecars: Sequence[Artifact] = ()) -> Artifact:
@@ -171,7 +173,7 @@ class Flow:
             sides[name] = self.shop.build_tasks(name, "documents", config=config, inputs=inputs, work=work)
         return sides["clean"], sides["heldout"]
 
-    def rephrased(self, clean: Artifact) -> Artifact:
+    def rephrased(self, clean: Artifact, composite: Artifact) -> Artifact:
         """Rephrase some clean documents in a process of its own, through the generation cache."""
         from pipelines.stages.rephrase_work import RephraseWork
         from rephrase.style import load_style
@@ -182,12 +184,14 @@ class Flow:
         shards = tuple(path for path in clean.files() if source_of(path) in sources)
         style = load_style(settings.style)
         cache, log = self.shop.root / "cache" / "generations", self.shop.root / "logs" / "vllm.log"
+        scores = tuple(composite.files()) if settings.pick == "best" else ()
         work = RephraseWork(
-            shards, style, settings.generator, settings.budget, settings.batch_size, settings.seed, cache, log
+            shards, scores, style, settings.generator, settings.budget, settings.batch_size, settings.seed, cache, log
         )
-        config = {**work.identity(), "sources": sources}
+        config = {**work.identity(), "sources": sources, "pick": settings.pick}
+        inputs = [clean, *([composite] if scores else [])]
         return self.shop.build_tasks(
-            "rephrased", "documents", config=config, inputs=[clean], work={style.name: work}, runtime=_own_process()
+            "rephrased", "documents", config=config, inputs=inputs, work={style.name: work}, runtime=_own_process()
         )
 
     # ---- from documents to tokens, an order, a model
@@ -214,7 +218,7 @@ class Flow:
             write_text(folder / "tokenizer.json", given.read_text(encoding="utf-8"))
             return {}
 
-        ref = InputChecksums(self.shop.root).ref(given, "tokenizer.json")
+        ref = self.checksums.ref(given, "tokenizer.json")
         return self.shop.build_here("tokenizer", "tokenizer", config={"given": True}, inputs=[ref], make=copy)
 
     def tokens(self, name: str, documents: list[Artifact], tokenizer: Artifact) -> Artifact:
@@ -267,9 +271,7 @@ class Flow:
         config = {"policy": policy.model_dump(), "shards": shards}
         return self.shop.build_here(f"orders/{arm}", "order", config=config, inputs=[mixture, tokens], make=make)
 
-    def trained(
-        self, arm: str, order: Artifact, tokens: Artifact, heldout: Artifact, tokenizer: Artifact
-    ) -> Artifact:
+    def trained(self, arm: str, order: Artifact, tokens: Artifact, heldout: Artifact, tokenizer: Artifact) -> Artifact:
         """Train one arm in a process of its own; a killed run goes on at its last checkpoint."""
         from pipelines.stages.train_work import TrainWork
 
@@ -329,7 +331,7 @@ class Flow:
             train(positives, negatives, recipe.settings, folder)
             return {"positives": len(positives), "negatives": len(negatives)}
 
-        refs = [InputChecksums(self.shop.root).ref(self.base / file, file.name) for file in self._example_files(name)]
+        refs = [self.checksums.ref(self.base / file, file.name) for file in self._example_files(name)]
         config = recipe.model_dump(mode="json")
         model = self.shop.build_here(f"raters/{name}", "rater", config=config, inputs=[filtered, *refs], make=make)
         part = next(part for part in model.manifest.parts if part.file == "model.bin")
@@ -340,7 +342,9 @@ class Flow:
         files = [*recipe.positives.files, *recipe.negatives.files]
         for file in files:
             if not (self.base / file).exists():
-                raise InputError("a file of examples is missing", expected="JSONL with a text field", where=str(self.base / file))
+                raise InputError(
+                    "a file of examples is missing", expected="JSONL with a text field", where=str(self.base / file)
+                )
         return files
 
     def _examples(self, examples: Examples, filtered: Artifact, where: str) -> list[str]:

@@ -21,6 +21,7 @@ class InputChecksums:
     def __init__(self, root: Path) -> None:
         self._path = root / INPUTS
         self._known: dict[str, dict[str, int | str]] = {}
+        self._new = False
         self.changed: list[str] = []
         if self._path.exists():
             self._known = json.loads(self._path.read_text())
@@ -35,5 +36,11 @@ class InputChecksums:
             if known is not None and known["xxh3"] != checksum:
                 self.changed.append(str(file))
             self._known[key] = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "xxh3": checksum}
-            write_text(self._path, json.dumps(self._known, indent=1, sort_keys=True) + "\n")
+            self._new = True
         return InputRef(name=name, fingerprint=str(self._known[key]["xxh3"]))
+
+    def save(self) -> None:
+        """Remember the checksums taken since this was opened."""
+        if self._new:
+            write_text(self._path, json.dumps(self._known, indent=1, sort_keys=True) + "\n")
+            self._new = False

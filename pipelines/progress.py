@@ -33,7 +33,13 @@ class Progress:
         self.ran += 1
         started = time.monotonic()
         records = 0
-        columns = (SpinnerColumn(), TextColumn("{task.description:<24}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description:<24}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Bars(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
             bar = bars.add_task(name, total=total, completed=done)
 

@@ -86,6 +86,7 @@ class Rephrasing(Config):
     generator: VllmSettings = VllmSettings()
     sources: tuple[str, ...] = Field((), description="inputs to draw documents from (default: all)")
     budget: Budget = Field(Budget(max_documents=32, max_total_chunks=64), description="how much to rephrase")
+    pick: Literal["best", "random"] = Field("best", description="the best-scored documents first, or a keyed draw")
     batch_size: int = Field(32, ge=1, description="requests a batch; part of what makes the output reproducible")
     seed: int = 0
 

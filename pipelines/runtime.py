@@ -89,7 +89,9 @@ class LocalRuntime:
 
     def _workers(self) -> ProcessPoolExecutor:
         if self._pool is None:
+            # Workers are many and single-threaded; where one does use threads, idle ones must not spin on a busy core.
             os.environ.setdefault("OMP_NUM_THREADS", "1")
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
             context = multiprocessing.get_context("forkserver")
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context)
         return self._pool

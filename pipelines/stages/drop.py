@@ -5,6 +5,7 @@ Each is a row-wise stage that leaves the text alone and names its reason. Rules 
 stage and nothing before it.
 """
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -31,7 +32,8 @@ class RuleFilter(Stage):
     def process(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, Reasons]:
         """Reasons such as `gopher: too few stop words`. Raises ConfigError for a rule over an unknown signal."""
         failed = first_failure(batch, self.rules)
-        return batch, pc.binary_join_element_wise(self.name, failed, ": ")
+        plain = pc.replace_substring_regex(failed, f"^{re.escape(self.name)}_", "")
+        return batch, pc.binary_join_element_wise(self.name, plain, ": ")
 
 
 def rule_filter(name: str, base: Path) -> RuleFilter:

@@ -56,9 +56,8 @@ class Extract(Stage):
 
     def _text(self, body: pa.Scalar, charset: str | None, text: str | None) -> tuple[str, str | None]:
         if text is None and body.is_valid:
-            html = str(body.as_buffer(), charset or "utf-8", "replace")
             try:
-                text = self._extract(html)
+                text = self._extract(str(body.as_buffer(), charset or "utf-8", "replace"))
             except Exception as error:  # foreign parsers on hostile input: any failure of theirs drops the page by name
                 return "", f"extract: failed ({type(error).__name__})"
         cleaned = clean(text or "")

@@ -25,10 +25,12 @@ from rephrase.vllm_engine import VllmGenerator, VllmSettings
 class RephraseWork:
     """Rephrase documents of clean shards in one style.
 
-    `shards`: the documents to draw from. `cache`: folder of the generation cache. `log`: what the engine prints.
+    `shards`: the documents to draw from. `scores`: sidecars whose `composite` ranks them, best first; none: a keyed
+    draw. `cache`: folder of the generation cache. `log`: what the engine prints.
     """
 
     shards: tuple[Path, ...]
+    scores: tuple[Path, ...]
     style: Style
     generator: VllmSettings
     budget: Budget
@@ -53,7 +55,7 @@ class RephraseWork:
             def chunks(text: str) -> int:
                 return len(chunk_document(text, self.style, generator)[0])
 
-            picked = pick_documents(table, chunks, self.budget, seed=self.seed)
+            picked = pick_documents(table, chunks, self.budget, seed=self.seed, scores=self._ranks(table))
             chosen = table.take(pa.array(picked.rows, pa.int64())).combine_chunks()
             cache = open_cache(self.cache, self.style, generator)
             made = rephrase_documents(chosen, self.style, generator, cache, seed=self.seed, batch_size=self.batch_size)
@@ -69,3 +71,10 @@ class RephraseWork:
         for path, rows in zip(paths, (made.documents, made.attempts, made.outcomes), strict=True):
             write_table(path, rows)
         return paths
+
+    def _ranks(self, table: pa.Table) -> list[float | None] | None:
+        if not self.scores:
+            return None
+        known = pa.concat_tables([read_table(path, ["id", "composite"]) for path in self.scores])
+        by_id = dict(zip(known.column("id").to_pylist(), known.column("composite").to_pylist(), strict=True))
+        return [by_id.get(name) for name in table.column("id").to_pylist()]

@@ -15,33 +15,41 @@ from corpus.documents import DOCUMENT_SCHEMA, check_documents
 from corpus.errors import SchemaError
 from corpus.fingerprints import fingerprint
 from corpus.scores import check_aligned, score_schema
-from corpus.shards import TableWriter, atomic_path, read_batches, read_schema, write_table
+from corpus.shards import TableWriter, atomic_path, read_batches, read_table, write_table
 from pipelines.stages.base import Stage, run_chain
 from pipelines.tally import DROPPED_SCHEMA, Tally
 from raters.base import Rater, sidecar_rows
 
 
-def joined_batches(documents: Path, sidecars: Sequence[Path], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def joined_batches(
+    documents: Path, sidecars: Sequence[Path], columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of a document shard with the columns of its sidecars appended.
 
     `columns` limits the document columns (`id` is always there). Raises SchemaError when a sidecar is not
     aligned, or when two sidecars hold a column of the same name.
     """
     wanted = None if columns is None else ["id", *(name for name in columns if name != "id")]
-    streams = [read_batches(path) for path in sidecars]
-    names = [name for path in sidecars for name in read_schema(path).names if name != "id"]
+    tables = [read_table(path) for path in sidecars]  # floats beside text: small enough to hold
+    names = [name for table in tables for name in table.column_names if name != "id"]
     if len(set(names)) != len(names):
         raise SchemaError("two sidecars hold a score of the same name", found=", ".join(names), where=str(documents))
+    start = 0
     for batch in read_batches(documents, wanted):
         arrays, fields = list(batch.columns), list(batch.schema)
-        for path, stream in zip(sidecars, streams, strict=True):
-            sidecar = next(stream, None)
-            ids = pa.array([], pa.string()) if sidecar is None else sidecar.column("id")
-            check_aligned(batch.column("id"), ids, str(path))
-            assert sidecar is not None
-            arrays += sidecar.columns[1:]
-            fields += list(sidecar.schema)[1:]
+        for path, table in zip(sidecars, tables, strict=True):
+            rows = table.slice(start, batch.num_rows).combine_chunks()
+            check_aligned(pa.chunked_array([batch.column("id")]), rows.column("id"), str(path))
+            arrays += [pa.concat_arrays(column.chunks) for column in rows.columns[1:]]
+            fields += list(rows.schema)[1:]
+        start += batch.num_rows
         yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+    for path, table in zip(sidecars, tables, strict=True):
+        if table.num_rows != start:
+            raise SchemaError(
+                f"the sidecar {path} is not aligned with its documents",
+                expected=f"{start:,} rows", found=f"{table.num_rows:,}",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from corpus.errors import ConfigError, InputError
 from corpus.shards import read_batches, write_text
-from corpus.tokens import DOCS_SCHEMA, docs_path, token_dtype, write_token_shard
+from corpus.tokens import DOCS_SCHEMA, as_token_ids, docs_path, write_token_shard
 from pipelines.tally import Tally
 
 END_OF_TEXT = "<|endoftext|>"
@@ -99,7 +100,7 @@ _PROBE = [
 ]
 
 
-def _tiktoken_encode(spec: dict) -> Encode | None:
+def _tiktoken_encode(spec: dict[str, Any]) -> Encode | None:
     """An encoder over tiktoken for a byte-level BPE with GPT-2's pattern; None for any other kind of tokenizer."""
     import tiktoken
 
@@ -141,7 +142,10 @@ class TokenizeWork:
         rows: list[pa.RecordBatch] = []
         start = 0
         for batch in read_batches(self.documents, ["id", "source", "n_bytes", "text"]):
-            encoded = [np.append(ids, np.uint32(encoder.end_of_text)) for ids in encoder.encode(batch.column("text").to_pylist())]
+            encoded = [
+                np.append(ids, np.uint32(encoder.end_of_text))
+                for ids in encoder.encode(batch.column("text").to_pylist())
+            ]
             lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
             starts = start + np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
             start += int(lengths.sum())
@@ -154,7 +158,7 @@ class TokenizeWork:
         docs = pa.Table.from_batches(rows, DOCS_SCHEMA)
         ids = np.concatenate(arrays) if arrays else np.zeros(0, np.uint32)
         shard = folder / f"{self.documents.stem}.npy"
-        write_token_shard(shard, ids.astype(token_dtype(encoder.vocabulary)), docs)
+        write_token_shard(shard, as_token_ids(ids, encoder.vocabulary), docs)
         tally.records_in += docs.num_rows
         tally.kept += docs.num_rows
         tally.totals["tokens"] += len(ids)

@@ -50,7 +50,9 @@ class TrainWork:
         result = train(order, arrays, heldout, self.model, self.plan, folder, events=self.root / EVENTS)
         tokenizer = self.root / self.tokenizer / "tokenizer.json"
         export_run(result, self.model, tokenizer, folder / "export", eos=END_OF_TEXT)
-        losses = {source: {kind: asdict(loss) for kind, loss in kinds.items()} for source, kinds in result.losses.items()}
+        losses = {
+            source: {kind: asdict(loss) for kind, loss in kinds.items()} for source, kinds in result.losses.items()
+        }
         facts = {"steps": result.steps, "tokens": result.tokens, "parameters": result.parameters, "losses": losses}
         write_text(folder / RESULT, json.dumps(facts, indent=1, sort_keys=True) + "\n")
         tally.totals.update({"steps": result.steps, "tokens": result.tokens, "parameters": result.parameters})

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from corpus.config import Config, Count, Share, apply_overrides, load_yaml, parse_count, parse_share, validated
 from corpus.errors import ConfigError
@@ -16,11 +17,12 @@ class Inner(Config):
 class Outer(Config):
     inner: Inner = Inner()
     items: tuple[Inner, ...] = ()
-    named: dict[str, Inner] = {}
+    named: dict[str, Inner] = Field(default={})
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("30B", 30 * 10**9), ("64K", 64_000), ("1.5M", 1_500_000), (" 2m ", 2_000_000), ("1_000", 1000), (7, 7)]
+    ("text", "count"),
+    [("30B", 30 * 10**9), ("64K", 64_000), ("1.5M", 1_500_000), (" 2m ", 2_000_000), ("1_000", 1000), (7, 7)],
 )
 def test_counts(text, count):
     assert parse_count(text) == count

@@ -13,6 +13,12 @@ from corpus.scores import Score, check_aligned, score_schema, scores_of
 from corpus.shards import TableWriter, atomic_path, read_batches, read_schema, read_table, write_table
 
 
+def write_half(path, error):
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise error
+
+
 def rows(n):
     return [{"id": document_id("t", str(i)), "text": f"text {i}", "source": "t", "meta": {"k": "v"}} for i in range(n)]
 
@@ -34,18 +40,14 @@ def test_bytes_do_not_depend_on_batch_sizes(tmp_path_factory, sizes):
 
 
 def test_an_error_leaves_nothing(tmp_path):
-    path = tmp_path / "a.parquet"
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        write_half(tmp_path / "a.parquet", RuntimeError())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_says_what_to_do(tmp_path):
     with pytest.raises(EnvironmentProblem, match=r"(?s)disk is full.*MB left.*run the same command again"):
-        with atomic_path(tmp_path / "a.parquet") as temporary:
-            temporary.write_text("half")
-            raise OSError(errno.ENOSPC, "No space left on device")
+        write_half(tmp_path / "a.parquet", OSError(errno.ENOSPC, "No space left on device"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -180,7 +180,9 @@ def test_a_share_of_zero_is_read_not_at_all():
 
 
 def test_spread_gives_what_there_is_and_the_rest_to_the_others():
-    config = MixtureConfig(sources={"web": 0.6, "wrap/*": 0.3, "old": 0.1}, tokens=1000, max_visits=2, when_short="spread")
+    config = MixtureConfig(
+        sources={"web": 0.6, "wrap/*": 0.3, "old": 0.1}, tokens=1000, max_visits=2, when_short="spread"
+    )
     allocation = allocate({"web": (50, 900), "wrap/a": (2, 20), "old": (9, 400)}, config)
     assert [row.tokens for row in allocation.rows] == [823, 40, 137]
     assert any("wrap/* asked for 300 tokens and could give 40" in text for text in allocation.warnings)

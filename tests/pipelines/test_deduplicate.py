@@ -16,7 +16,9 @@ from pipelines.tally import Tally
 
 def pairs(rows):
     columns = list(zip(*rows, strict=True)) if rows else [[]] * 5
-    return pa.table([pa.array(list(column), field.type) for column, field in zip(columns, PAIR_SCHEMA, strict=True)], PAIR_SCHEMA)
+    return pa.table(
+        [pa.array(list(column), field.type) for column, field in zip(columns, PAIR_SCHEMA, strict=True)], PAIR_SCHEMA
+    )
 
 
 def test_a_chain_is_one_group_and_keeps_its_best():
@@ -68,7 +70,9 @@ def corpus(tmp_path_factory):
     ids = {name: document_id("t", name) for name, _ in rows}
     table = pa.Table.from_batches([documents([{"id": ids[name], "text": text, "source": "t"} for name, text in rows])])
     best = {name: 0.9 if name.startswith("original") else 0.1 for name, _ in rows}
-    scores = pa.table({"id": [ids[n] for n, _ in rows], "composite": pa.array([best[n] for n, _ in rows], pa.float32())})
+    scores = pa.table(
+        {"id": [ids[n] for n, _ in rows], "composite": pa.array([best[n] for n, _ in rows], pa.float32())}
+    )
     half = len(rows) // 2
     for i, piece in enumerate((table.slice(0, half), table.slice(half))):
         write_table(folder / "docs" / f"t-{i}.parquet", piece)

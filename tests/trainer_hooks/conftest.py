@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads: on shared cores, spinning threads crawl
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch loads; on shared cores long spinning crawls
 
 import numpy as np
 import pyarrow as pa

@@ -59,7 +59,7 @@ def known(name: str | None) -> str | None:
 
     UTF-16 is no use as a claim: any bytes decode as it. It is found by its mark or its zeros instead.
     """
-    if not name:
+    if not name or not name.isascii():
         return None
     from resiliparse.parse.encoding import map_encoding_to_html5
 

@@ -210,7 +210,8 @@ class _Feed:
         return True
 
     def _append(self, chunk: Chunk) -> None:
-        self._marks.append((len(self._buffer), chunk))
+        marks = self._marks if self._buffer else []
+        self._marks = [*marks, (len(self._buffer), chunk)]
         self._buffer += chunk.data
 
     def _drop(self, count: int) -> None:

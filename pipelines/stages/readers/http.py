@@ -31,9 +31,9 @@ def read_response(header: bytes, content: bytes, limit: int) -> Response:
     if not _HTTP.match(content):
         return Response(fault=f"the content does not begin with HTTP: {content[:60]!r}")
     response = _parse(header, content, limit, "all")
-    if response.fault and response.status is not None:
+    if response.fault:
         stored = _parse(header, content, limit, "none")
-        if looks_like_html(stored.body):
+        if not stored.fault and looks_like_html(stored.body):
             return stored
     return response
 
