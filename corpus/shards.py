@@ -8,7 +8,7 @@ enough (2,000 rows) for Spark to split and for readers to stream.
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -83,9 +83,13 @@ class TableWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None and self._rows:
-            self._flush(self._rows)
-        self._writer.close()
+        if kind is None:
+            if self._rows:
+                self._flush(self._rows)
+            self._writer.close()
+            return
+        with suppress(OSError):  # the first error is on its way already; closing may meet the same full disk again
+            self._writer.close()
 
 
 def write_table(path: Path, table: pa.Table | pa.RecordBatch) -> None:

@@ -3,6 +3,7 @@
 Times live here and not in manifests, so that two good runs have the same manifests.
 """
 
+import errno
 import json
 import time
 from pathlib import Path
@@ -12,6 +13,11 @@ EVENTS = "events.jsonl"
 
 
 def log_event(root: Path, **fields: Any) -> None:
-    """Append one event with the time of day."""
-    with (root / EVENTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n")
+    """Append one event with the time of day. On a full disk the event is lost, and nothing else: it is only a log."""
+    line = json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n"
+    try:
+        with (root / EVENTS).open("a", encoding="utf-8") as file:
+            file.write(line)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
