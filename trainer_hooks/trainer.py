@@ -24,6 +24,7 @@ import torch
 
 from corpus.config import Config
 from corpus.errors import TaskError
+from corpus.events import EVENTS, log_event
 from corpus.shards import write_text
 from trainer_hooks import checkpoints
 from trainer_hooks.averaging import Averager
@@ -31,7 +32,7 @@ from trainer_hooks.curves import step_learning_rates
 from trainer_hooks.determinism import matmul_dtype, reproducible
 from trainer_hooks.evaluation import HeldOut, Loss, evaluate
 from trainer_hooks.loader import OrderedLoader, TokenOrder
-from trainer_hooks.metrics import EVENTS, METRICS, Metrics, log_event, read_lines
+from trainer_hooks.metrics import METRICS, Metrics, read_lines
 from trainer_hooks.model import Decoder, count_parameters
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan, ResolvedPlan
@@ -168,7 +169,8 @@ class _Run:
             self.loader.load_state_dict(state["loader"])
         log_event(
             self.events,
-            "start",
+            run=self.folder.name,
+            event="start",
             step=self.step,
             steps=self.resolved.steps,
             threads=torch.get_num_threads(),
@@ -194,7 +196,14 @@ class _Run:
         seconds = time.monotonic() - begun
         tokens = (self.step - first) * self.resolved.step_tokens
         speed = round(tokens / seconds)
-        log_event(self.events, "trained", step=self.step, seconds=round(seconds, 3), tokens_per_s=speed)
+        log_event(
+            self.events,
+            run=self.folder.name,
+            event="trained",
+            step=self.step,
+            seconds=round(seconds, 3),
+            tokens_per_s=speed,
+        )
 
     def write_average(self) -> Path | None:
         """Write the averaged weights and the facts of the merge, once the run is complete."""
@@ -260,7 +269,7 @@ class _Run:
     def _save(self) -> None:
         state = {"loader": self.loader.state_dict(), "tokens": self._tokens}
         checkpoints.save(self.checkpoints, self.step, self.training, state)
-        log_event(self.events, "checkpoint", step=self.step)
+        log_event(self.events, run=self.folder.name, event="checkpoint", step=self.step)
 
     def _prune(self) -> None:
         """Keep the newest checkpoint and those that the average is made of."""

@@ -8,9 +8,9 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from corpus.events import EVENTS
 from corpus.fingerprints import fingerprint
 from corpus.version import VERSION
-from pipelines.events import EVENTS
 from pipelines.report.quantities import seconds, size
 from pipelines.report.workspace import Section, Workspace, json_lines, manifest_link
 

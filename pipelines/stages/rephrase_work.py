@@ -15,10 +15,11 @@ import pyarrow as pa
 from corpus.shards import read_table, write_table
 from pipelines.stages.naming import shard_name
 from pipelines.tally import Tally
+from rephrase.packaged_models import weights_of
 from rephrase.picking import Budget, pick_documents
 from rephrase.rephrase import chunk_document, open_cache, rephrase_documents
 from rephrase.style import Style
-from rephrase.vllm_engine import VllmGenerator, VllmSettings
+from rephrase.vllm_engine import VllmGenerator, VllmSettings, resolved_dtype
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ class RephraseWork:
     log: Path
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide which texts come out; paths stay out."""
-        generator = self.generator.model_dump(include={"model", "dtype", "max_context"})
+        """What decides which texts come out: weights and arithmetic, not the paths or names they go by."""
+        generator = {
+            "weights": weights_of(self.generator.model), "dtype": resolved_dtype(self.generator.dtype),
+            "max_context": self.generator.max_context,
+        }  # fmt: skip
         return {
             "style": self.style.model_dump(mode="json"), "generator": generator, "budget": self.budget.model_dump(),
             "batch_size": self.batch_size, "seed": self.seed,

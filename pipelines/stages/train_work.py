@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from corpus.artifacts import Artifact, own_files
+from corpus.events import EVENTS
 from corpus.shards import write_text
 from corpus.tokens import read_token_shard
 from curriculum.order import Order
-from pipelines.events import EVENTS
 from pipelines.stages.naming import source_of
 from pipelines.stages.tokenize import END_OF_TEXT
 from pipelines.tally import Tally

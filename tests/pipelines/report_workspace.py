@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from corpus.artifacts import Artifact, begin, describe_part, finish, own_files
 from corpus.documents import document_id, documents
+from corpus.events import EVENTS
 from corpus.fingerprints import fingerprint
 from corpus.keyed_random import keyed_uniforms
 from corpus.scores import scores_of
@@ -23,7 +24,6 @@ from curriculum.order import write_order
 from curriculum.policies import Interleaved, Shuffled, arrange
 from curriculum.visits import candidates
 from mixtures.mixture import MixtureConfig, allocate, available, draw
-from pipelines.events import EVENTS
 from pipelines.tally import DROPPED_SCHEMA
 from raters.base import NaturalSignals, Rater, sidecar_rows
 from raters.composite import CompositeRater, CompositeSettings, fit_composite, read_composite

@@ -12,9 +12,9 @@ import pytest
 
 from corpus.artifacts import Artifact, artifacts_in
 from corpus.errors import TaskError
+from corpus.events import EVENTS
 from curriculum.visits import same_visits
 from pipelines.commands.verify import verify_command
-from pipelines.events import EVENTS
 from pipelines.runtime import LocalRuntime
 from tests.pipelines.small_recipe import gradatim, run, training, write_recipe
 
@@ -111,7 +111,7 @@ def test_killed_in_each_stage_and_started_again(recipe, finished, tmp_path, writ
         ended = subprocess.run(command, cwd=Path(__file__).parents[2], timeout=120, check=False, capture_output=True)
         if ended.returncode == -signal.SIGKILL:
             kills += 1
-            with pytest.raises(ValueError, match="not (finished|there)"):
+            with pytest.raises(ValueError, match=r"not (finished|there)"):
                 Artifact(tmp_path / stage)
         else:
             assert ended.returncode == 0, ended.stderr.decode()

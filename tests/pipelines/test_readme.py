@@ -16,9 +16,9 @@ def test_the_tour_runs(tmp_path):
     assert len(lines) >= 8
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for line in lines:
+        command, environment = ["bash", "-c", line], {**os.environ, "PATH": path}
         ended = subprocess.run(
-            ["bash", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=300,
-            check=False,
-        )  # fmt: skip
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
         assert ended.returncode == 0, f"{line}\n{ended.stdout}\n{ended.stderr}"
     assert (tmp_path / "tour" / "report.html").exists()

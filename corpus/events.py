@@ -1,6 +1,6 @@
-"""The workspace's event log: times and counts of work done, one JSON line each, in the order it happened.
+"""The event log: times and counts of work done, one JSON line each, in the order it happened.
 
-Times live here and not in manifests, so that two good runs have the same manifests.
+Times live here and not in manifests or metrics, so that two good runs have the same manifests and metrics.
 """
 
 import errno
@@ -12,11 +12,11 @@ from typing import Any
 EVENTS = "events.jsonl"
 
 
-def log_event(root: Path, **fields: Any) -> None:
+def log_event(log: Path, **fields: Any) -> None:
     """Append one event with the time of day. On a full disk the event is lost, and nothing else: it is only a log."""
     line = json.dumps({"at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **fields}) + "\n"
     try:
-        with (root / EVENTS).open("a", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8") as file:
             file.write(line)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
