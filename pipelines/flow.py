@@ -19,7 +19,7 @@ from corpus.errors import ConfigError, InputError
 from corpus.shards import read_batches, read_table, write_table, write_text
 from pipelines.build import Workshop
 from pipelines.inputs import InputChecksums
-from pipelines.recipe import Examples, FilterStep, Recipe, recipe_folder
+from pipelines.recipe import Examples, FilterStep, Recipe, recipe_file
 from pipelines.runtime import LocalRuntime
 from pipelines.stages.base import Stage
 from pipelines.stages.naming import source_of
@@ -32,7 +32,7 @@ class Flow:
 
     def __init__(self, recipe: Recipe, shop: Workshop, recipe_path: Path) -> None:
         self.recipe, self.shop = recipe, shop
-        self.base = recipe_folder(recipe_path)
+        self.base = recipe_file(recipe_path).parent
         self.checksums = InputChecksums(shop.root)
 
     def run(self) -> None:

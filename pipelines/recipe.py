@@ -161,13 +161,13 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
     Raises ConfigError that lists every problem with its dotted path.
     """
-    file = DEMO if str(path) == "demo" and not path.exists() else path
+    file = recipe_file(path)
     if file.is_dir():
         raise ConfigError(f"{file} is a folder", expected="a recipe, such as recipe.yaml", fix="gradatim run demo")
     data = apply_overrides(load_yaml(file), overrides)
     return validated(Recipe, data, str(file))
 
 
-def recipe_folder(path: Path) -> Path:
-    """The folder that relative paths of a recipe start from."""
-    return BUNDLED if str(path) == "demo" and not path.exists() else path.parent
+def recipe_file(path: Path) -> Path:
+    """The file a recipe's name stands for: `demo` is the bundled one, also beside a workspace folder called demo."""
+    return DEMO if str(path) == "demo" and not path.is_file() else path

@@ -17,7 +17,10 @@ def section(workspace: Workspace) -> Section:
     if artifact is None or not allocation:
         return Section("mixture", "The mixture", absent="No mixture has been allocated yet.")
     numbers = source_numbers(workspace)
-    rows = [_row(row, allocation["tokens"], numbers[row["sources"][0]]) for row in allocation["rows"]]
+    # A key that stands for no source is allowed where shares are spread; it gets no tokens, and no colour of its own.
+    rows = [
+        _row(row, allocation["tokens"], numbers.get(next(iter(row["sources"]), ""), 0)) for row in allocation["rows"]
+    ]
     facts = {
         "rows": rows,
         "tokens": allocation["tokens"],

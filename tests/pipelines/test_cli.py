@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from corpus.errors import ConfigError
-from pipelines.recipe import DEMO, load_recipe
+from pipelines.recipe import DEMO, load_recipe, recipe_file
 from pipelines.runtime import LocalRuntime
 from tests.pipelines.small_recipe import gradatim, run, write_recipe
 
@@ -104,3 +105,14 @@ def test_verify_finds_a_changed_byte(workspace, tmp_path):
     assert f"tokens/{shard.name}: content is not what the manifest says" in ended.stdout
     shard.write_bytes(content)
     path.write_bytes(original)
+
+
+def test_the_bundled_recipe_is_found_beside_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert recipe_file(Path("demo")) == DEMO
+    assert load_recipe(Path("demo")).name == "demo"
+    (tmp_path / "demo").rmdir()
+    (tmp_path / "demo").write_text("name: mine")
+    with pytest.raises(ConfigError, match="'inputs' is missing"):
+        load_recipe(Path("demo"))
