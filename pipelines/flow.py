@@ -8,7 +8,6 @@ training run in a process of their own on this machine.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ import pyarrow as pa
 
 from corpus.artifacts import Artifact
 from corpus.errors import ConfigError, InputError
-from corpus.shards import read_batches, read_table, write_table, write_text
+from corpus.shards import read_table, write_table, write_text
 from pipelines.build import Workshop
+from pipelines.examples import example_files, example_texts
 from pipelines.inputs import InputChecksums
-from pipelines.recipe import Examples, FilterStep, Recipe, recipe_file
+from pipelines.recipe import FilterStep, Recipe, recipe_file
 from pipelines.runtime import LocalRuntime
 from pipelines.stages.base import Stage
 from pipelines.stages.naming import source_of
@@ -139,7 +139,16 @@ class Flow:
 
     def duplicates(self, filtered: Artifact, composite: Artifact) -> Artifact | None:
         """Find exact and near duplicates across all sources; the best-scored member of a group stays."""
-        from pipelines.stages.deduplicate import DUPLICATE_SCHEMA, PAIR_SCHEMA, PAIRS_SQL, SketchWork, duplicate_table
+        from pipelines.stages.deduplicate import (
+            DUPLICATE_SCHEMA,
+            PAIR_SCHEMA,
+            PAIRS_SQL,
+            REPEATED_SCHEMA,
+            REPEATED_SQL,
+            SketchWork,
+            duplicate_table,
+            refuse_repeated,
+        )
 
         settings = self.recipe.dedup
         if settings is None:
@@ -150,6 +159,7 @@ class Flow:
 
         def find(folder: Path) -> dict[str, int]:
             views = {"sketches": sketches.files(), "scores": composite.files()}
+            refuse_repeated(self.shop.runtime.sql(REPEATED_SQL, views, REPEATED_SCHEMA))
             table = duplicate_table(self.shop.runtime.sql(PAIRS_SQL, views, PAIR_SCHEMA))
             assert table.schema.equals(DUPLICATE_SCHEMA)
             write_table(folder / "duplicates.parquet", table)
@@ -320,46 +330,27 @@ class Flow:
         return [artifact.folder / path.name for artifact in sidecars]
 
     def _fasttext(self, name: str, filtered: Artifact) -> Rater:
+        """Train the classifier of one score on the examples the recipe names, or take the one that is there."""
         from raters.fasttext_rater import FastTextRater
         from raters.fasttext_training import train
 
         recipe = self.recipe.rate.fasttext[name]
+        sides = {"positives": recipe.positives, "negatives": recipe.negatives}
 
         def make(folder: Path) -> dict[str, int]:
-            positives = self._examples(recipe.positives, filtered, f"rate.fasttext.{name}.positives")
-            negatives = self._examples(recipe.negatives, filtered, f"rate.fasttext.{name}.negatives")
-            train(positives, negatives, recipe.settings, folder)
-            return {"positives": len(positives), "negatives": len(negatives)}
+            texts = {
+                side: example_texts(given, filtered, self.base, f"rate.fasttext.{name}.{side}")
+                for side, given in sides.items()
+            }
+            train(texts["positives"], texts["negatives"], recipe.settings, folder)
+            return {side: len(found) for side, found in texts.items()}
 
-        refs = [self.checksums.ref(self.base / file, file.name) for file in self._example_files(name)]
+        files = [file for given in sides.values() for file in example_files(given, self.base)]
+        refs = [self.checksums.ref(file, file.name) for file in files]
         config = recipe.model_dump(mode="json")
         model = self.shop.build_here(f"raters/{name}", "rater", config=config, inputs=[filtered, *refs], make=make)
         part = next(part for part in model.manifest.parts if part.file == "model.bin")
         return FastTextRater(str(model.folder / part.file), part.xxh3, name)
-
-    def _example_files(self, name: str) -> list[Path]:
-        recipe = self.recipe.rate.fasttext[name]
-        files = [*recipe.positives.files, *recipe.negatives.files]
-        for file in files:
-            if not (self.base / file).exists():
-                raise InputError(
-                    "a file of examples is missing", expected="JSONL with a text field", where=str(self.base / file)
-                )
-        return files
-
-    def _examples(self, examples: Examples, filtered: Artifact, where: str) -> list[str]:
-        found = []
-        for path in filtered.files():
-            for batch in read_batches(path, ["url", "text"]):
-                for url, text in zip(batch.column("url").to_pylist(), batch.column("text").to_pylist(), strict=True):
-                    if url and any(fnmatchcase(url, pattern) for pattern in examples.urls):
-                        found.append(text)
-        for file in examples.files:
-            lines = (self.base / file).read_text(encoding="utf-8").splitlines()
-            found += [json.loads(line)["text"] for line in lines if line.strip()]
-        if not found:
-            raise ConfigError(f"{where} matches no document", found=f"patterns {', '.join(examples.urls)}")
-        return found
 
 
 def _own_process() -> LocalRuntime:

@@ -17,6 +17,7 @@ import xxhash
 from pydantic import Field
 
 from corpus.config import Config
+from corpus.errors import InputError
 from corpus.shards import read_batches
 from pipelines.stages.shard_work import write_one
 from pipelines.tally import Tally
@@ -66,6 +67,13 @@ ORDER BY id, leader
 """
 
 
+# Ids that more than one document has: the same record in two files. Bands look like one document to such a pair.
+REPEATED_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("n", pa.int64())])
+REPEATED_SQL = """
+SELECT id, count(*) AS n FROM sketches WHERE band = -1 GROUP BY id HAVING count(*) > 1 ORDER BY id
+"""
+
+
 class MinHashSettings(Config):
     """How near-duplicates are found; both exact and near duplicates are removed."""
 
@@ -105,6 +113,17 @@ class SketchWork:
         # A text without a word has no near-duplicates: only its exact row stays.
         has_words = np.repeat(hashes.present, width) | (bands == EXACT_BAND)
         return pa.Table.from_arrays(columns, schema=SKETCH_SCHEMA).filter(pa.array(has_words))
+
+
+def refuse_repeated(repeated: pa.Table) -> None:
+    """Raise InputError when documents of different files share an id (rows of REPEATED_SCHEMA)."""
+    if repeated.num_rows:
+        raise InputError(
+            f"{repeated.num_rows:,} document ids occur in more than one input file",
+            expected="each record once, whatever file it is in",
+            found=", ".join(repeated.column("id").to_pylist()[:3]),
+            fix="leave out the files that repeat others, or give them another source",
+        )
 
 
 def duplicate_table(pairs: pa.Table) -> pa.Table:

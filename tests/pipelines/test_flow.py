@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corpus.artifacts import Artifact, artifacts_in
-from corpus.errors import TaskError
+from corpus.errors import InputError, TaskError
 from corpus.events import EVENTS
 from curriculum.visits import same_visits
 from pipelines.commands.verify import verify_command
@@ -156,6 +156,15 @@ def test_a_changed_input_is_seen_and_everything_after_it_is_made_again(tmp_path)
     after = {artifact.name: artifact.manifest.fingerprint for artifact in artifacts_in(tmp_path / "w")}
     assert all(after[name] != before[name] for name in before)
     assert sum(Artifact(tmp_path / "w" / "documents").manifest.totals["problems"].values()) >= 1
+
+
+def test_the_same_record_in_two_files_is_refused_by_name(tmp_path):
+    recipe = write_recipe(
+        tmp_path / "r", inputs={"web": {"kind": "warc", "path": "*.warc.gz", "languages": ["en"]}}, stages=[]
+    )
+    (tmp_path / "r" / "copy.warc.gz").write_bytes((tmp_path / "r" / "web.warc.gz").read_bytes())
+    with pytest.raises(InputError, match="document ids occur in more than one input file"):
+        run(recipe, tmp_path / "w", LocalRuntime(1))
 
 
 def test_strict_stops_at_a_damaged_input(tmp_path):
