@@ -86,7 +86,7 @@ def drawing(
     *,
     rows: Sequence[float] = (1.0,),
     left: int = 48,
-    right: int = 12,
+    right: int = 20,
     top: int = 10,
     bottom: int = 40,
     gap: int = 16,
