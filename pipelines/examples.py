@@ -1,6 +1,7 @@
-"""Examples for a classifier: documents whose URL matches a pattern, and texts from files the recipe names."""
+"""Examples for a classifier: lines of files the recipe names, or the run's own documents, chosen by URL patterns."""
 
 import json
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -20,32 +21,36 @@ def example_files(examples: Examples, base: Path) -> list[Path]:
 
 
 def example_texts(examples: Examples, documents: Artifact, base: Path, where: str) -> list[str]:
-    """The texts that examples stand for: matching documents first, then the lines of the files.
+    """The texts that examples stand for, in the order of their files or documents.
 
     Raises ConfigError when there are none, InputError for a line that is not JSON with a text.
     """
-    found = []
-    for path in documents.files():
-        for batch in read_batches(path, ["url", "text"]):
-            for url, text in zip(batch.column("url").to_pylist(), batch.column("text").to_pylist(), strict=True):
-                if url and any(fnmatchcase(url, pattern) for pattern in examples.urls):
-                    found.append(text)
-    for file in example_files(examples, base):
-        found += _lines(file)
+    files = example_files(examples, base)
+    pairs = (pair for file in files for pair in _lines(file)) if files else _documents(documents)
+    patterns = examples.urls or ("*",)
+    found = [text for url, text in pairs if any(fnmatchcase(url, pattern) for pattern in patterns)]
     if not found:
-        raise ConfigError(f"{where} matches no document", found=f"patterns {', '.join(examples.urls)}")
+        among = ", ".join(file.name for file in files) if files else "the filtered documents"
+        raise ConfigError(f"{where} finds no example", found=f"no URL like {', '.join(patterns)} among {among}")
     return found
 
 
-def _lines(file: Path) -> list[str]:
-    texts = []
+def _documents(documents: Artifact) -> Iterator[tuple[str, str]]:
+    for path in documents.files():
+        for batch in read_batches(path, ["url", "text"]):
+            for url, text in zip(batch.column("url").to_pylist(), batch.column("text").to_pylist(), strict=True):
+                yield url or "", text
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
         try:
-            text = json.loads(line)["text"] if line.strip() else None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise InputError(
-                "a line of examples is not JSON with a text", found=str(error), where=f"{file}, line {number}"
-            ) from None
+            row = json.loads(line)
+            url, text = str(row.get("url") or ""), row["text"]
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+            where = f"{file}, line {number}"
+            raise InputError("a line of examples is not JSON with a text", found=str(error), where=where) from None
         if isinstance(text, str) and text.strip():
-            texts.append(text)
-    return texts
+            yield url, text

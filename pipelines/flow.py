@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from corpus.artifacts import Artifact
+from corpus.artifacts import Artifact, InputRef
 from corpus.errors import ConfigError, InputError
 from corpus.shards import read_table, write_table, write_text
 from pipelines.build import Workshop
@@ -345,10 +345,12 @@ class Flow:
             train(texts["positives"], texts["negatives"], recipe.settings, folder)
             return {side: len(found) for side, found in texts.items()}
 
-        files = [file for given in sides.values() for file in example_files(given, self.base)]
-        refs = [self.checksums.ref(file, file.name) for file in files]
+        files = sorted({file for given in sides.values() for file in example_files(given, self.base)})
+        inputs: list[Artifact | InputRef] = [self.checksums.ref(file, file.name) for file in files]
+        if not all(given.files for given in sides.values()):
+            inputs.append(filtered)
         config = recipe.model_dump(mode="json")
-        model = self.shop.build_here(f"raters/{name}", "rater", config=config, inputs=[filtered, *refs], make=make)
+        model = self.shop.build_here(f"raters/{name}", "rater", config=config, inputs=inputs, make=make)
         part = next(part for part in model.manifest.parts if part.file == "model.bin")
         return FastTextRater(str(model.folder / part.file), part.xxh3, name)
 

