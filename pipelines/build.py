@@ -8,6 +8,7 @@ artifact whose fingerprint has not changed, and go on with one that was interrup
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from corpus.fingerprints import fingerprint
 from pipelines.progress import Progress
 from pipelines.runtime import Runtime
 from pipelines.tally import add_totals
-from pipelines.tasks import Completion, Task, Work, completed
+from pipelines.tasks import Completion, Task, Work, completed, noted_progress
 
 
 class Workshop:
@@ -59,7 +60,8 @@ class Workshop:
         begin(folder, identity)
         tasks = [Task(task, folder, item, strict=self.strict) for task, item in sorted(work.items())]
         done = completed(tasks)
-        with self.progress.stage(name, total=len(tasks), done=len(done)) as advance:
+        watch = partial(noted_progress, folder) if len(tasks) == 1 else None
+        with self.progress.stage(name, total=len(tasks), done=len(done), watch=watch) as advance:
 
             def on_done(completion: Completion) -> None:
                 done[completion.name] = completion

@@ -4,15 +4,40 @@ On a terminal the bar moves; in a log file only finished stages are printed. Eve
 error, so that a command's own output can be piped.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 Advance = Callable[[int], None]
+Watch = Callable[[], tuple[int, int] | None]
+WATCH_SECONDS = 0.5
+
+
+@contextmanager
+def _watching(watch: Watch | None, bars: Bars, bar: TaskID) -> Iterator[None]:
+    """Move a bar by what `watch` answers, from a thread of its own, until the block ends."""
+    if watch is None or bars.disable:
+        yield
+        return
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(WATCH_SECONDS):
+            if seen := watch():
+                bars.update(bar, completed=seen[0], total=seen[1])
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
 
 
 class Progress:
@@ -28,8 +53,11 @@ class Progress:
         self.skipped += 1
 
     @contextmanager
-    def stage(self, name: str, *, total: int | None, done: int) -> Iterator[Advance]:
-        """Show one stage; the yielded function is called once for each finished task, with its number of records."""
+    def stage(self, name: str, *, total: int | None, done: int, watch: Watch | None = None) -> Iterator[Advance]:
+        """Show one stage; the yielded function is called once for each finished task, with its number of records.
+
+        `watch` is asked twice a second how far a single long task is: what is done, and of how much.
+        """
         self.ran += 1
         started = time.monotonic()
         records = 0
@@ -48,7 +76,8 @@ class Progress:
                 records += count
                 bars.advance(bar)
 
-            yield advance
+            with _watching(watch, bars, bar):
+                yield advance
         count = f"{records:>9,} records" if records else " " * 17
         self.console.print(f"  [green]done[/] {name:<24} {count} {time.monotonic() - started:>7.1f} s", highlight=False)
 

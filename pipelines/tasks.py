@@ -22,6 +22,8 @@ from corpus.errors import EnvironmentProblem, GradatimError
 from corpus.shards import write_text
 from pipelines.tally import Tally
 
+PROGRESS = "progress"
+
 
 class Work(Protocol):
     """What a task does. Implementations are picklable and hold plain settings and paths only."""
@@ -99,6 +101,22 @@ def _failure(task: Task, error: Exception, attempt: int, seconds: float) -> Comp
 def completion_path(folder: Path, name: str) -> Path:
     """Where the completion row of a task lies while its artifact is being built."""
     return folder / TASKS / f"{name}.json"
+
+
+def note_progress(folder: Path, done: int, total: int) -> None:
+    """Leave a note of how far this task is, for the progress bar of whoever waits; nothing depends on it."""
+    path = folder / TASKS / PROGRESS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{done} {total}")
+
+
+def noted_progress(folder: Path) -> tuple[int, int] | None:
+    """The newest note in an artifact that is being built; None where there is none that can be read yet."""
+    try:
+        done, total = (folder / TASKS / PROGRESS).read_text().split()
+    except (FileNotFoundError, ValueError):
+        return None
+    return int(done), int(total)
 
 
 def completed(tasks: Sequence[Task]) -> dict[str, Completion]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from corpus.shards import read_table, write_table
 from pipelines.stages.naming import shard_name
 from pipelines.tally import Tally
+from pipelines.tasks import note_progress
 from rephrase.packaged_models import weights_of
 from rephrase.picking import Budget, pick_documents
 from rephrase.rephrase import chunk_document, open_cache, rephrase_documents
@@ -62,7 +63,10 @@ class RephraseWork:
             picked = pick_documents(table, chunks, self.budget, seed=self.seed, scores=self._ranks(table))
             chosen = table.take(pa.array(picked.rows, pa.int64())).combine_chunks()
             cache = open_cache(self.cache, self.style, generator)
-            made = rephrase_documents(chosen, self.style, generator, cache, seed=self.seed, batch_size=self.batch_size)
+            made = rephrase_documents(
+                chosen, self.style, generator, cache, seed=self.seed, batch_size=self.batch_size,
+                progress=lambda state: note_progress(folder, state.done, state.total),
+            )  # fmt: skip
         reasons = [reason for reason in made.outcomes.column("reason").to_pylist() if reason is not None]
         tally.records_in += chosen.num_rows
         tally.kept += made.documents.num_rows

@@ -17,6 +17,7 @@ from curriculum.order import Order
 from pipelines.stages.naming import source_of
 from pipelines.stages.tokenize import END_OF_TEXT
 from pipelines.tally import Tally
+from pipelines.tasks import note_progress
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
 
@@ -47,7 +48,13 @@ class TrainWork:
             if len(read_token_shard(path)) > 1:
                 shards.setdefault(source_of(path), []).append(path)
         heldout = {source: HeldOut.from_shards(paths) for source, paths in shards.items()}
-        result = train(order, arrays, heldout, self.model, self.plan, folder, events=self.root / EVENTS)
+
+        def on_step(step: int, steps: int, loss: float) -> None:
+            note_progress(folder, step, steps)
+
+        result = train(
+            order, arrays, heldout, self.model, self.plan, folder, on_step=on_step, events=self.root / EVENTS
+        )
         tokenizer = self.root / self.tokenizer / "tokenizer.json"
         export_run(result, self.model, tokenizer, folder / "export", eos=END_OF_TEXT)
         losses = {

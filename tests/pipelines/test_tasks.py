@@ -1,19 +1,23 @@
 """Tasks resume, retry, and fail by name; the local runtime traces a dead worker to its task."""
 
+import io
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from corpus.artifacts import Artifact
 from corpus.errors import InputError, TaskError
 from corpus.shards import write_text
 from pipelines.build import Workshop
+from pipelines.progress import Progress
 from pipelines.runtime import LocalRuntime
 from pipelines.tally import Tally, add_totals
-from pipelines.tasks import Task, completed, completion_path, run_task
+from pipelines.tasks import Task, completed, completion_path, note_progress, noted_progress, run_task
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,18 @@ def test_a_dead_worker_is_laid_at_its_tasks_door(tmp_path):
     with pytest.raises(TaskError, match=r"1 of 4 tasks failed, the first is dies(.|\n)*worker process died"):
         build(tmp_path, work, workers=2)
     assert {path.name for path in (tmp_path / "thing").glob("*.txt")} == {"text0.txt", "text1.txt", "text2.txt"}
+
+
+def test_a_long_task_moves_the_bar(tmp_path):
+    assert noted_progress(tmp_path) is None
+    note_progress(tmp_path, 3, 12)
+    assert noted_progress(tmp_path) == (3, 12)
+    screen = io.StringIO()
+    progress = Progress(console=Console(file=screen, force_terminal=True, width=100))
+    with progress.stage("runs/a", total=1, done=0, watch=lambda: noted_progress(tmp_path)):
+        time.sleep(1.0)
+    assert "3/12" in screen.getvalue()
+    assert "done" in screen.getvalue()
 
 
 def test_strict_stops_at_the_first_problem():
