@@ -22,6 +22,7 @@ from rephrase.picking import Budget
 from rephrase.vllm_engine import VllmSettings
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
+from trainer_hooks.resolution import resolve
 
 BUNDLED = Path(__file__).parent / "demo"
 DEMO = BUNDLED / "demo.yaml"
@@ -165,7 +166,30 @@ def load_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     if file.is_dir():
         raise ConfigError(f"{file} is a folder", expected="a recipe, such as recipe.yaml", fix="gradatim run demo")
     data = apply_overrides(load_yaml(file), overrides)
-    return validated(Recipe, data, str(file))
+    recipe = validated(Recipe, data, str(file))
+    _check_plans(recipe, str(file))
+    return recipe
+
+
+def _check_plans(recipe: Recipe, where: str) -> None:
+    """Find a plan that cannot be followed now, not after an hour of curation."""
+    for name, arm in recipe.train.arms.items() if recipe.train else ():
+        place = f"{where}, train.arms.{name}.plan"
+        try:
+            resolved = resolve(arm.plan)
+        except ConfigError as error:
+            raise ConfigError(
+                error.what, expected=error.expected, found=error.found, where=place, fix=error.fix
+            ) from None
+        held = recipe.mixture.tokens if recipe.mixture else None
+        if held is not None and resolved.tokens >= held:
+            raise ConfigError(
+                f"the plan of {name} reads more than the mixture holds",
+                expected=f"fewer than {held:,} tokens (one more is needed as the last target)",
+                found=f"{resolved.tokens:,} tokens in {resolved.steps:,} whole steps",
+                where=place,
+                fix="raise mixture.tokens, or lower the plan's tokens",
+            )
 
 
 def recipe_file(path: Path) -> Path:

@@ -54,12 +54,19 @@ def test_a_wrong_recipe_says_what_is_wrong(tmp_path, change, message):
 
 
 def test_settings_can_be_overridden_and_are_explained():
-    recipe = load_recipe(DEMO, ("mixture.tokens=30K", "train.arms.shuffled.plan.peak_lr=1e-3"))
-    assert recipe.mixture.tokens == 30_000
+    recipe = load_recipe(DEMO, ("mixture.tokens=3M", "train.arms.shuffled.plan.peak_lr=1e-3"))
+    assert recipe.mixture.tokens == 3_000_000
     assert recipe.train.arms["shuffled"].plan.peak_lr == 1e-3
     with pytest.raises(ConfigError, match="did you mean 'tokens'"):
         load_recipe(DEMO, ("mixture.token=30K",))
-    assert "mixture.tokens = 30000" in gradatim("run", "demo", "--explain", "--set", "mixture.tokens=30K").stdout
+    assert "mixture.tokens = 3000000" in gradatim("run", "demo", "--explain", "--set", "mixture.tokens=3M").stdout
+
+
+def test_a_plan_that_cannot_be_followed_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match=r"shorter than half an optimizer step(.|\n)*train\.arms\.shuffled\.plan"):
+        load_recipe(DEMO, ("train.arms.shuffled.plan.tokens=8192",))
+    with pytest.raises(ConfigError, match="the plan of shuffled reads more than the mixture holds"):
+        load_recipe(DEMO, ("train.arms.shuffled.plan.tokens=500K", "mixture.tokens=499K"))
 
 
 def test_the_models_vocabulary_follows_the_tokenizers():
