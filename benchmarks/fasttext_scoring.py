@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from raters.fasttext_model import POSITIVE, load
 from raters.fasttext_rater import FastTextRater
-from raters.fasttext_training import FastTextSettings, train
+from raters.fasttext_training import TrainingSettings, train
 
 ROOT = Path(__file__).parent.parent
 N_DOCUMENTS = 5_000
@@ -68,7 +68,7 @@ def main() -> None:
     texts = read_texts(path)
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     with tempfile.TemporaryDirectory() as folder:
-        train(texts[:300:2], texts[1:300:2], FastTextSettings(epochs=3), Path(folder))
+        train(texts[:300:2], texts[1:300:2], TrainingSettings(epochs=3), Path(folder))
         rater = FastTextRater.from_file(Path(folder) / "model.bin", "prose")
         batch = pa.record_batch({"text": texts})
         ours = rater.rate(batch).column("prose").to_numpy()

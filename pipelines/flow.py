@@ -13,18 +13,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from corpus.artifacts import Artifact, InputRef
-from corpus.errors import ConfigError, InputError
+from corpus.artifacts import Artifact
+from corpus.errors import InputError
 from corpus.shards import read_table, write_table, write_text
 from pipelines.build import Workshop
-from pipelines.examples import example_files, example_texts
 from pipelines.inputs import InputChecksums
+from pipelines.rating import Rating, beside
 from pipelines.recipe import FilterStep, Recipe, recipe_file
 from pipelines.runtime import LocalRuntime
 from pipelines.stages.base import Stage
 from pipelines.stages.naming import source_of
 from pipelines.tasks import Work
-from raters.base import Rater
+from raters.filter_signals import FilterSignals
 
 
 class Flow:
@@ -34,13 +34,14 @@ class Flow:
         self.recipe, self.shop = recipe, shop
         self.base = recipe_file(recipe_path).parent
         self.checksums = InputChecksums(shop.root)
+        self.rating = Rating(shop, self.base, self.checksums)
 
     def run(self) -> None:
         """Make every artifact the recipe asks for."""
         recipe = self.recipe
         documents = self.documents()
-        filtered = self.filtered(documents, self.rated("signals", documents, self._filter_signals()))
-        scores = self.scores(filtered)
+        filtered = self.filtered(documents, self.rating.rated("signals", documents, FilterSignals()))
+        scores = self.rating.scores(filtered, recipe.rate.raters)
         composite = self.composite(filtered, scores)
         duplicates = self.duplicates(filtered, composite)
         clean, heldout = self.split(filtered, duplicates)
@@ -86,35 +87,12 @@ class Flow:
             )
         return documents
 
-    def rated(self, name: str, documents: Artifact, rater: Rater, sidecars: Sequence[Artifact] = ()) -> Artifact:
-        """Write one rater's sidecars beside the shards of `documents`."""
-        work: dict[str, Work] = {}
-        for path in documents.files():
-            from pipelines.stages.shard_work import RateWork
-
-            work[path.stem] = RateWork(path, tuple(self._beside(path, sidecars)), rater)
-        config = {"rater": rater.identity()}
-        return self.shop.build_tasks(name, "scores", config=config, inputs=[documents, *sidecars], work=work)
-
     def filtered(self, documents: Artifact, signals: Artifact) -> Artifact:
         """Apply the recipe's filters to each source."""
         chains = {source: self._filters(source) for source in self.recipe.inputs}
         config = {"stages": {source: [stage.identity() for stage in chain] for source, chain in chains.items()}}
         work = self._map_work(documents, [signals], chains)
         return self.shop.build_tasks("filtered", "documents", config=config, inputs=[documents, signals], work=work)
-
-    def scores(self, filtered: Artifact) -> list[Artifact]:
-        """Every score the composite is made of, as sidecars of the filtered documents."""
-        from raters.base import NaturalSignals
-
-        made = []
-        if self.recipe.rate.natural:
-            made.append(self.rated("scores/natural", filtered, NaturalSignals()))
-        for name in self.recipe.rate.fasttext:
-            made.append(self.rated(f"scores/{name}", filtered, self._fasttext(name, filtered)))
-        if not made:
-            raise ConfigError("rate names no scores at all", fix="set rate.natural: true or add a classifier")
-        return made
 
     def composite(self, filtered: Artifact, scores: list[Artifact]) -> Artifact:
         """Fit the normaliser on all filtered documents, freeze it, and combine the scores with it."""
@@ -133,7 +111,7 @@ class Flow:
         settings = self.recipe.rate.composite.model_dump()
         fitted = self.shop.build_here("raters/composite", "rater", config=settings, inputs=scores, make=fit)
         rater = CompositeRater(read_composite(fitted.files(".json")[0]))
-        return self.rated("scores/composite", filtered, rater, scores)
+        return self.rating.rated("scores/composite", filtered, rater, scores)
 
     # ---- from scored documents to a clean corpus
 
@@ -208,7 +186,8 @@ class Flow:
 
     def tokenizer(self, clean: Artifact) -> Artifact:
         """Train the tokenizer on the clean documents, or copy the given one."""
-        from pipelines.stages.tokenize import texts_of, train_tokenizer
+        from corpus.tokenizer import train_tokenizer
+        from pipelines.stages.tokenize import texts_of
 
         settings = self.recipe.tokenizer
         if settings.path is None:
@@ -296,11 +275,6 @@ class Flow:
 
     # ---- helpers
 
-    def _filter_signals(self) -> Rater:
-        from raters.base import FilterSignals
-
-        return FilterSignals()
-
     def _filters(self, source: str) -> tuple[Stage, ...]:
         from pipelines.stages.drop import rule_filter
 
@@ -322,37 +296,9 @@ class Flow:
         from pipelines.stages.shard_work import MapWork
 
         return {
-            path.stem: MapWork(path, tuple(self._beside(path, sidecars)), tuple(chains[source_of(path)]))
+            path.stem: MapWork(path, beside(path, sidecars), tuple(chains[source_of(path)]))
             for path in documents.files()
         }
-
-    def _beside(self, path: Path, sidecars: Sequence[Artifact]) -> list[Path]:
-        return [artifact.folder / path.name for artifact in sidecars]
-
-    def _fasttext(self, name: str, filtered: Artifact) -> Rater:
-        """Train the classifier of one score on the examples the recipe names, or take the one that is there."""
-        from raters.fasttext_rater import FastTextRater
-        from raters.fasttext_training import train
-
-        recipe = self.recipe.rate.fasttext[name]
-        sides = {"positives": recipe.positives, "negatives": recipe.negatives}
-
-        def make(folder: Path) -> dict[str, int]:
-            texts = {
-                side: example_texts(given, filtered, self.base, f"rate.fasttext.{name}.{side}")
-                for side, given in sides.items()
-            }
-            train(texts["positives"], texts["negatives"], recipe.settings, folder)
-            return {side: len(found) for side, found in texts.items()}
-
-        files = sorted({file for given in sides.values() for file in example_files(given, self.base)})
-        inputs: list[Artifact | InputRef] = [self.checksums.ref(file, file.name) for file in files]
-        if not all(given.files for given in sides.values()):
-            inputs.append(filtered)
-        config = recipe.model_dump(mode="json")
-        model = self.shop.build_here(f"raters/{name}", "rater", config=config, inputs=inputs, make=make)
-        part = next(part for part in model.manifest.parts if part.file == "model.bin")
-        return FastTextRater(str(model.folder / part.file), part.xxh3, name)
 
 
 def _own_process() -> LocalRuntime:

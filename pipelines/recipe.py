@@ -17,7 +17,8 @@ from mixtures.mixture import MixtureConfig
 from pipelines.stages.deduplicate import MinHashSettings
 from pipelines.stages.readers.base import InputConfig
 from raters.composite import CompositeSettings
-from raters.fasttext_training import FastTextSettings
+from raters.kinds import AnyRater
+from raters.signals import SignalsSettings
 from rephrase.picking import Budget
 from rephrase.vllm_engine import VllmSettings
 from trainer_hooks.model_config import ModelConfig
@@ -51,32 +52,10 @@ class Extraction(Config):
     )
 
 
-class Examples(Config):
-    """Texts that show a classifier what to look for: lines of files, or else documents of the run itself."""
-
-    files: tuple[Path, ...] = Field((), description="JSONL files with `text` and `url` fields, relative to the recipe")
-    urls: tuple[str, ...] = Field((), description="patterns such as */tutorial/* that a URL must match (default: any)")
-
-    @model_validator(mode="after")
-    def _some(self) -> "Examples":
-        if not self.urls and not self.files:
-            raise ValueError("give files of examples, or urls to choose them by among the documents")
-        return self
-
-
-class FastTextTraining(Config):
-    """Train a fastText quality classifier from examples of both kinds."""
-
-    positives: Examples
-    negatives: Examples
-    settings: FastTextSettings = FastTextSettings()
-
-
 class Rating(Config):
     """Which scores documents get, and how they become one."""
 
-    natural: bool = Field(True, description="the 11 natural-language signals of Meta-rater")
-    fasttext: dict[str, FastTextTraining] = Field({}, description="classifiers to train, by the name of their score")
+    raters: dict[str, AnyRater] = Field({"signals": SignalsSettings()}, description="what rates, by a name of yours")
     composite: CompositeSettings = CompositeSettings()
 
 

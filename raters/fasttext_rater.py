@@ -10,14 +10,18 @@ Run it:  FastTextRater.from_file("model.bin", "prose")
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from corpus.fingerprints import file_checksum
 from corpus.scores import Score
+from raters.base import Fitting, RaterSettings
+from raters.examples import Examples
 from raters.fasttext_model import POSITIVE, TextForm, check_file, check_label, load, prepare, probabilities
+from raters.fasttext_training import MODEL, TrainingSettings, train
 
 
 @dataclass(frozen=True)
@@ -84,3 +88,44 @@ class FastTextRater:
             values = 1.0 - values
         column = pa.array(values.astype(np.float32), mask=np.isnan(values))
         return pa.record_batch([column], names=[self.name])
+
+
+class FastTextSettings(RaterSettings):
+    """A fastText classifier trained here, from examples of both kinds."""
+
+    kind: Literal["fasttext"] = "fasttext"
+    positives: Examples
+    negatives: Examples
+    settings: TrainingSettings = TrainingSettings()
+
+    def rater(self, name: str, fitting: Fitting) -> FastTextRater:
+        """Train the classifier, or take the one that was trained on these examples before."""
+        sides = {"positives": self.positives, "negatives": self.negatives}
+
+        def make(folder: Path) -> dict[str, Any]:
+            texts = {
+                side: [text for batch in fitting.texts(given, side) for text in batch.to_pylist()]
+                for side, given in sides.items()
+            }
+            train(texts["positives"], texts["negatives"], self.settings, folder)
+            return {side: len(found) for side, found in texts.items()}
+
+        folder = fitting.keep(self.model_dump(mode="json"), make, examples=tuple(sides.values()))
+        return FastTextRater.from_file(folder / MODEL, name)
+
+
+class FastTextModelSettings(RaterSettings):
+    """A fastText classifier that somebody else trained."""
+
+    kind: Literal["fasttext_model"] = "fasttext_model"
+    path: Path = Field(description="a supervised model, .bin or .ftz, relative to the recipe")
+    label: str = Field(POSITIVE, description="the label whose probability is the score")
+    complement: bool = Field(False, description="score 1 - p(label), for a label that names the bad class")
+    form: TextForm = Field(
+        "words", description="words: lower case, blanks collapsed; lines: as DCLM's models saw texts"
+    )
+
+    def rater(self, name: str, fitting: Fitting) -> FastTextRater:
+        """Check the file and its label now rather than in the middle of a run."""
+        asked = self.model_dump(exclude={"kind", "path"})
+        return FastTextRater.from_file(fitting.path(self.path), name, **asked)

@@ -6,7 +6,7 @@ with one thread fastText fills only the first tenth of its matrix with random nu
 allocator hands it over, so that a second training in one process differs, or ends in "Encountered NaN".
 A fifth of each class, picked by hash, is held out; `evaluation.json` describes exactly the model beside it.
 
-Run it:  train(positives, negatives, FastTextSettings(), Path("raters/prose"))
+Run it:  train(positives, negatives, TrainingSettings(), Path("raters/prose"))
 """
 
 import ctypes
@@ -32,7 +32,7 @@ LEAST_TEXTS = 20
 _M_PERTURB = -6  # glibc, malloc.h: new memory is filled with the complement of the given byte
 
 
-class FastTextSettings(Config):
+class TrainingSettings(Config):
     """How a classifier is trained."""
 
     dim: int = Field(64, ge=1, le=1000, description="size of a word's vector")
@@ -45,7 +45,7 @@ class FastTextSettings(Config):
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the start values, the line order and the split")
 
 
-def train(positives: Iterable[str], negatives: Iterable[str], settings: FastTextSettings, folder: Path) -> Evaluation:
+def train(positives: Iterable[str], negatives: Iterable[str], settings: TrainingSettings, folder: Path) -> Evaluation:
     """Train on two sets of texts; writes model.bin and evaluation.json to the folder and returns the evaluation.
 
     Texts are compared after normalisation: repeated ones count once, blank ones are left out, and those in both
@@ -106,7 +106,7 @@ def _by_hash(seed: int, lines: list[str]) -> list[str]:
     return [line for _, line in sorted(zip(hashes.tolist(), lines, strict=True))]
 
 
-def _fit(fasttext: Any, learned: list[tuple[str, str]], settings: FastTextSettings) -> Any:
+def _fit(fasttext: Any, learned: list[tuple[str, str]], settings: TrainingSettings) -> Any:
     labels = dict(learned)
     with tempfile.TemporaryDirectory(prefix="gradatim-") as scratch:
         path = Path(scratch) / "train.txt"

@@ -10,11 +10,13 @@ Run it:  gradatim run recipe.yaml    with the stage {filter: gopher}, {filter: c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from corpus.errors import ConfigError
+from corpus.scores import Score
 
 COUNTS = frozenset(
     {
@@ -117,3 +119,32 @@ def first_failure(batch: pa.RecordBatch, rules: Sequence[Rule]) -> pa.StringArra
 def _as(bound: float, kind: np.dtype) -> np.floating:
     """A bound for float32 values is rounded to float32; one for counts stays a double, which holds int32 exactly."""
     return np.float32(bound) if kind == np.float32 else np.float64(bound)
+
+
+@dataclass(frozen=True)
+class FilterSignals:
+    """The columns behind the Gopher, C4 and FineWeb rule sets as a rater; whether they are good is the rules' say."""
+
+    version: int = 1
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """One open-ended column a signal."""
+        from raters.text.filter_kernel import COLUMNS
+
+        return tuple(Score(name, None, None, "middle", "a filter signal") for name in COLUMNS)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The text alone."""
+        return ("text",)
+
+    def identity(self) -> dict[str, Any]:
+        """The rater's name and the version of its definitions."""
+        return {"rater": "filter_signals", "version": self.version}
+
+    def rate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Measure n documents. Counts become float32, exact up to 2^24: more than any document a reader lets in."""
+        measured = signals(batch.column("text"))
+        columns = [column.cast(pa.float32()) for column in measured.columns]
+        return pa.record_batch(columns, names=measured.schema.names)

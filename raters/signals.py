@@ -8,12 +8,15 @@ sentences, entropy, unique words): report the length shift of any selection that
 Run it:  gradatim rate corpus/web --rater signals
 """
 
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from corpus.scores import Score
+from raters.base import Fitting, RaterSettings
 
 _share = partial(Score, low=0.0, high=1.0)
 _open = partial(Score, low=0.0, high=None)
@@ -68,6 +71,41 @@ def rate(texts: pa.Array | pa.ChunkedArray) -> pa.RecordBatch:
         values[:, column] = rounded(values[:, column])
     columns = [pa.array(column.astype(np.float32), mask=np.isnan(column)) for column in values.T]
     return pa.record_batch(columns, names=[score.name for score in SIGNALS])
+
+
+@dataclass(frozen=True)
+class NaturalSignals:
+    """The eleven natural-language signals of Meta-rater (arXiv 2504.14194) as a rater."""
+
+    version: int = 1
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """The eleven definitions of `SIGNALS`."""
+        return SIGNALS
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The text alone."""
+        return ("text",)
+
+    def identity(self) -> dict[str, Any]:
+        """The rater's name and the version of its definitions."""
+        return {"rater": "natural_signals", "version": self.version}
+
+    def rate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Score n documents; null where a signal is undefined, as in the function `rate`."""
+        return rate(batch.column("text"))
+
+
+class SignalsSettings(RaterSettings):
+    """The eleven natural-language signals of Meta-rater."""
+
+    kind: Literal["signals"] = "signals"
+
+    def rater(self, name: str, fitting: Fitting) -> NaturalSignals:
+        """They need no fitting and no settings; the columns have their published names."""
+        return NaturalSignals()
 
 
 def rounded(values: np.ndarray, digits: int = _DIGITS) -> np.ndarray:

@@ -18,7 +18,7 @@ from corpus.scores import check_aligned, score_schema
 from corpus.shards import TableWriter, atomic_path, read_batches, read_table, write_table
 from pipelines.stages.base import Stage, run_chain
 from pipelines.tally import DROPPED_SCHEMA, Tally
-from raters.base import Rater, sidecar_rows
+from raters.base import Rater, as_sidecar, checked_rate, counts_of
 
 
 def joined_batches(
@@ -95,7 +95,9 @@ class RateWork:
         own = [name for name in self.rater.needs if name in DOCUMENT_SCHEMA.names]
         with _writer(path, schema) as writer:
             for batch in joined_batches(self.documents, self.sidecars, own):
-                writer.write(sidecar_rows(self.rater, batch))
+                rated = checked_rate(self.rater, batch)
+                writer.write(as_sidecar(self.rater, batch, rated))
+                tally.totals.update(counts_of(rated))
                 tally.records_in += batch.num_rows
                 tally.kept += batch.num_rows
         return [path]

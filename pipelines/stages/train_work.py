@@ -12,10 +12,10 @@ from pathlib import Path
 from corpus.artifacts import Artifact, own_files
 from corpus.events import EVENTS
 from corpus.shards import write_text
+from corpus.tokenizer import END_OF_TEXT
 from corpus.tokens import read_token_shard
 from curriculum.order import Order
 from pipelines.stages.naming import source_of
-from pipelines.stages.tokenize import END_OF_TEXT
 from pipelines.tally import Tally
 from pipelines.tasks import note_progress
 from trainer_hooks.model_config import ModelConfig

@@ -25,8 +25,9 @@ from curriculum.policies import Interleaved, Shuffled, arrange
 from curriculum.visits import candidates
 from mixtures.mixture import MixtureConfig, allocate, available, draw
 from pipelines.tally import DROPPED_SCHEMA
-from raters.base import NaturalSignals, Rater, sidecar_rows
+from raters.base import Rater, sidecar_rows
 from raters.composite import CompositeRater, CompositeSettings, fit_composite, read_composite
+from raters.signals import NaturalSignals
 from rephrase.attempts import ATTEMPT_SCHEMA
 from rephrase.fidelity import words
 from rephrase.gates import Limits, Task, judge
@@ -78,7 +79,7 @@ def make_workspace(root: Path, *, arms: Sequence[str] = ("shuffled", "ascending"
     for arm in arms:
         _arm(root, arm, mixture, tokens)
     write_text(
-        root / EVENTS, "".join(_event(name, i) for i, name in enumerate(("documents", "filtered", "scores/natural")))
+        root / EVENTS, "".join(_event(name, i) for i, name in enumerate(("documents", "filtered", "scores/signals")))
     )
     return root
 
@@ -171,7 +172,7 @@ def _filtered(root: Path, read: Artifact) -> Artifact:
 
 
 def _scores(root: Path, filtered: Artifact) -> Artifact:
-    natural = _rated(root, "scores/natural", filtered, NaturalSignals())
+    natural = _rated(root, "scores/signals", filtered, NaturalSignals())
     table = read_table(natural.files()[0])
 
     def fit(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,12 @@ from corpus.artifacts import begin, describe_part, finish
 from corpus.documents import documents
 from corpus.errors import ConfigError, InputError
 from corpus.shards import write_table
-from pipelines.examples import example_texts
-from pipelines.recipe import Examples
+from pipelines import examples
+from raters.examples import Examples
+
+
+def example_texts(*arguments):
+    return [text for batch in examples.example_texts(*arguments) for text in batch.to_pylist()]
 
 
 @pytest.fixture

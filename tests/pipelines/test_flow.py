@@ -19,7 +19,7 @@ from pipelines.runtime import LocalRuntime
 from tests.pipelines.small_recipe import gradatim, run, training, write_recipe
 
 STAGES = [
-    "documents", "signals", "filtered", "scores/natural", "raters/composite", "scores/composite", "sketches",
+    "documents", "signals", "filtered", "scores/signals", "raters/composite", "scores/composite", "sketches",
     "duplicates", "clean", "heldout", "tokenizer", "tokens", "mixture", "heldout_tokens", "orders/ascending",
     "runs/ascending",
 ]  # fmt: skip

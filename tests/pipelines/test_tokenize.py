@@ -13,8 +13,9 @@ from tokenizers import Tokenizer
 from corpus.documents import documents
 from corpus.errors import ConfigError, InputError
 from corpus.shards import write_table
+from corpus.tokenizer import load_encoder, train_tokenizer
 from corpus.tokens import read_docs, read_token_shard
-from pipelines.stages.tokenize import TokenizeWork, load_encoder, texts_of, train_tokenizer
+from pipelines.stages.tokenize import TokenizeWork, texts_of
 from pipelines.tally import Tally
 
 PAGES = Path(__file__).parents[2] / "pipelines" / "demo" / "pages.jsonl"

@@ -13,13 +13,14 @@ import pytest
 pytest.importorskip("fasttext", reason="needs the extra `web`")
 
 from corpus.errors import ArtifactError, ConfigError, InputError
-from raters.base import NaturalSignals, sidecar_rows
+from raters.base import sidecar_rows
 from raters.fasttext_evaluation import auc
 from raters.fasttext_model import NEGATIVE, load, prepare, probabilities
 from raters.fasttext_rater import FastTextRater
-from raters.fasttext_training import FastTextSettings, train
+from raters.fasttext_training import TrainingSettings, train
+from raters.signals import NaturalSignals
 
-SETTINGS = FastTextSettings(dim=8, bucket=500, epochs=20, lr=0.5)
+SETTINGS = TrainingSettings(dim=8, bucket=500, epochs=20, lr=0.5)
 SUBJECTS = tuple("abcdefghijklm")
 
 
@@ -54,7 +55,7 @@ def test_it_learns_and_says_how_well(model):
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, FastTextSettings(dim=16, bucket=40_000), FastTextSettings(ngrams=1, dim=4)]
+    "settings", [SETTINGS, TrainingSettings(dim=16, bucket=40_000), TrainingSettings(ngrams=1, dim=4)]
 )
 def test_same_texts_give_the_same_bytes_in_any_order_and_process(tmp_path, settings):
     made = []
@@ -65,7 +66,7 @@ def test_same_texts_give_the_same_bytes_in_any_order_and_process(tmp_path, setti
         made.append((tmp_path / str(i) / "model.bin").read_bytes())
     code = (
         "import json,sys; from pathlib import Path; from raters.fasttext_training import *;"
-        "g, b, s = json.load(sys.stdin); train(g, b, FastTextSettings(**s), Path(sys.argv[1]))"
+        "g, b, s = json.load(sys.stdin); train(g, b, TrainingSettings(**s), Path(sys.argv[1]))"
     )
     asked = json.dumps([GOOD, BAD, settings.model_dump()])
     subprocess.run([sys.executable, "-c", code, tmp_path / "p"], input=asked, text=True, check=True, timeout=60)

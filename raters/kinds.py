@@ -1,0 +1,18 @@
+"""Every kind of rater a recipe can name. A new one is its own file and one line here; see README.md."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from raters.fasttext_rater import FastTextModelSettings, FastTextSettings
+from raters.signals import SignalsSettings
+from raters.token_count import TokenCountSettings
+
+AnyRater = Annotated[
+    SignalsSettings
+    | FastTextSettings
+    | FastTextModelSettings
+    | TokenCountSettings,
+    Field(discriminator="kind"),
+]  # fmt: skip
+"""What stands under a rater's name in a recipe, told apart by `kind`."""
