@@ -43,7 +43,7 @@ def evaluate(
     good = probabilities(model, POSITIVE, positives)
     bad = probabilities(model, POSITIVE, negatives)
     lengths = [np.array([line.count(" ") + 1.0 for line in lines]) for lines in (positives, negatives)]
-    words_for, words_against = _telling_words(model)
+    words_for, words_against = telling_words(model, {POSITIVE: 1.0, NEGATIVE: -1.0})
     return Evaluation(
         n_train=n_train,
         n_held_out_positive=n_for,
@@ -69,11 +69,14 @@ def auc(positives: npt.NDArray[np.float64], negatives: npt.NDArray[np.float64]) 
     return float(below.sum() / 2 / len(positives) / len(negatives))
 
 
-def _telling_words(model: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The words whose vectors add most to the log-odds of a class, among those seen often enough to tell."""
+def telling_words(model: Any, weights: dict[str, float]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words whose vectors add most to, and take most from, the weighted sum of the labels' log-odds.
+
+    Only words seen often enough to tell; at most 20 each, none of them in both.
+    """
     words, counts = model.get_words(include_freq=True)
     outputs = model.get_output_matrix()
-    direction = outputs[model.labels.index(POSITIVE)] - outputs[model.labels.index(NEGATIVE)]
+    direction = sum(weight * outputs[model.labels.index(label)] for label, weight in weights.items())
     least = max(5, int(counts.sum()) // 20_000)
     known = [i for i in range(len(words)) if counts[i] >= least and words[i] != "</s>"]
     if not known:

@@ -117,17 +117,23 @@ def check_label(model: Any, label: str, where: str) -> None:
 
 
 def probabilities(model: Any, label: str, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """p(label) of n prepared texts, in [0, 1]; NaN for an empty one.
+    """p(label) of n prepared texts, in [0, 1]; NaN for an empty one. See `label_probabilities`."""
+    return label_probabilities(model, (label,), texts)[:, 0]
 
-    All labels are asked for, because 1 - p of the other one would lose the small probabilities; fastText adds
+
+def label_probabilities(model: Any, labels: Sequence[str], texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """p of each of K labels for n prepared texts: shape (n, K), each in [0, 1]; NaN for an empty text.
+
+    All labels are asked for, because 1 - p of the others would lose the small probabilities; fastText adds
     1e-5 to each of them, so what it gives can reach 1.00001 and is cut at 1.
     """
-    values = np.full(len(texts), np.nan)
+    values = np.full((len(texts), len(labels)), np.nan)
     filled = [i for i, text in enumerate(texts) if text]
     for start in range(0, len(filled), BATCH_TEXTS):
         rows = filled[start : start + BATCH_TEXTS]
-        labels, probs = model.f.multilinePredict([texts[i] + "\n" for i in rows], -1, 0.0, "strict")
-        for row, names, ps in zip(rows, labels, probs, strict=True):
-            if label in names:
-                values[row] = ps[names.index(label)]
+        found, probs = model.f.multilinePredict([texts[i] + "\n" for i in rows], -1, 0.0, "strict")
+        for row, names, ps in zip(rows, found, probs, strict=True):
+            for column, label in enumerate(labels):
+                if label in names:
+                    values[row, column] = ps[names.index(label)]
     return np.asarray(np.minimum(values, 1.0))

@@ -11,7 +11,7 @@ Run it:  train(positives, negatives, TrainingSettings(), Path("raters/prose"))
 
 import ctypes
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,22 +55,41 @@ def train(positives: Iterable[str], negatives: Iterable[str], settings: Training
         InputError: a class has fewer than 20 distinct texts.
         ConfigError: training diverged under these settings.
     """
-    fasttext = import_fasttext()
     texts, counts = _distinct(positives, negatives)
-    learned: list[tuple[str, str]] = []
+    learned, unseen = split(texts, settings)
+    model = fit(learned, settings)
+    result = evaluate(model, unseen[POSITIVE], unseen[NEGATIVE], n_train=len(learned), counts=counts)
+    write_model(model, folder)
+    write_text(folder / EVALUATION, result.model_dump_json(indent=1) + "\n")
+    return result
+
+
+def clean(text: str) -> str:
+    """The line a text is trained as: prepared, and valid UTF-8; empty for a blank text."""
+    return prepare(text).encode("utf-8", "replace").decode("utf-8")
+
+
+def split(
+    texts: Mapping[str, Sequence[str]], settings: TrainingSettings
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Split distinct lines of each label by their hash: line -> label to train on, label -> held-out lines.
+
+    At least one line of every label is held out.
+    """
+    learned: dict[str, str] = {}
     unseen: dict[str, list[str]] = {}
     for label, distinct in texts.items():
         n_held = max(1, round(settings.held_out * len(distinct)))
         ranked = _by_hash(settings.seed + 1, distinct)
         unseen[label] = ranked[:n_held]
-        learned += [(line, label) for line in ranked[n_held:]]
-    folder.mkdir(parents=True, exist_ok=True)
-    model = _fit(fasttext, learned, settings)
-    result = evaluate(model, unseen[POSITIVE], unseen[NEGATIVE], n_train=len(learned), counts=counts)
+        learned |= dict.fromkeys(ranked[n_held:], label)
+    return learned, unseen
+
+
+def write_model(model: Any, folder: Path) -> None:
+    """Write model.bin, whole or not at all."""
     with atomic_path(folder / MODEL) as path:
         model.save_model(str(path))
-    write_text(folder / EVALUATION, result.model_dump_json(indent=1) + "\n")
-    return result
 
 
 def _distinct(positives: Iterable[str], negatives: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, int]]:
@@ -79,7 +98,7 @@ def _distinct(positives: Iterable[str], negatives: Iterable[str]) -> tuple[dict[
     for label, texts in ((POSITIVE, positives), (NEGATIVE, negatives)):
         lines: set[str] = set()
         for text in texts:
-            line = prepare(text).encode("utf-8", "replace").decode("utf-8")
+            line = clean(text)
             counts["blank"] += not line
             counts["repeated"] += line in lines
             if line:
@@ -100,18 +119,23 @@ def _distinct(positives: Iterable[str], negatives: Iterable[str]) -> tuple[dict[
     return kept, counts
 
 
-def _by_hash(seed: int, lines: list[str]) -> list[str]:
+def _by_hash(seed: int, lines: Iterable[str]) -> list[str]:
     """Lines in an order that depends on the seed and their content alone."""
+    lines = list(lines)
     hashes = keyed_hashes(seed, (xxhash.xxh3_128_hexdigest(line.encode()) for line in lines))
     return [line for _, line in sorted(zip(hashes.tolist(), lines, strict=True))]
 
 
-def _fit(fasttext: Any, learned: list[tuple[str, str]], settings: TrainingSettings) -> Any:
-    labels = dict(learned)
+def fit(learned: Mapping[str, str], settings: TrainingSettings) -> Any:
+    """A fastText classifier of lines (line -> label), the same for the same lines in any order.
+
+    Raises ConfigError when training diverges under these settings.
+    """
+    fasttext = import_fasttext()
     with tempfile.TemporaryDirectory(prefix="gradatim-") as scratch:
         path = Path(scratch) / "train.txt"
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{labels[line]} {line}\n" for line in _by_hash(settings.seed, list(labels)))
+            file.writelines(f"{learned[line]} {line}\n" for line in _by_hash(settings.seed, learned))
         try:
             with _zeroed_memory():
                 return fasttext.train_supervised(

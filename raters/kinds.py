@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from raters.fasttext_graded import FastTextGradedSettings
 from raters.fasttext_rater import FastTextModelSettings, FastTextSettings
 from raters.signals import SignalsSettings
 from raters.token_count import TokenCountSettings
@@ -12,6 +13,7 @@ AnyRater = Annotated[
     SignalsSettings
     | FastTextSettings
     | FastTextModelSettings
+    | FastTextGradedSettings
     | TokenCountSettings,
     Field(discriminator="kind"),
 ]  # fmt: skip
