@@ -7,7 +7,9 @@ The same artifacts give the same bytes, except for the times, which stand betwee
 Run it:  gradatim report --workspace demo
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -30,6 +32,11 @@ from pipelines.report.figure import colour_variable, source_variable
 from pipelines.report.workspace import Section, Workspace
 
 PAGE = "report.html"
+KICKER = "Report of a workspace"
+LEAD = (
+    "From web pages to trained models: what was kept and why, how it was scored and rephrased, in which order and at "
+    "which learning rate it was read, and what came of it."
+)
 
 
 def write_report(root: Path, *, title: str) -> Path:
@@ -45,8 +52,18 @@ def write_report(root: Path, *, title: str) -> Path:
 
 def render(workspace: Workspace, title: str) -> str:
     """The page as text."""
+    return page(title, _sections(workspace), kicker=KICKER, lead=LEAD, footer=making.footer(workspace))
+
+
+def page(title: str, sections: Sequence[Section], *, kicker: str, lead: str, footer: Mapping[str, Any]) -> str:
+    """A self-contained page of sections: the one skeleton, style and content policy of every page we write.
+
+    Args:
+        title: the heading; kicker: the line above it; lead: the paragraph below it.
+        sections: in reading order, each with a template of this folder.
+        footer: as `making.footer` gives it.
+    """
     environment = _environment()
-    sections = _sections(workspace)
     bodies = {
         section.key: Markup(environment.get_template(section.template).render(section.facts))
         for section in sections
@@ -54,7 +71,7 @@ def render(workspace: Workspace, title: str) -> str:
     }
     style = Markup((Path(__file__).parent / "style.css").read_text(encoding="utf-8"))
     return environment.get_template("page.html").render(
-        title=title, sections=sections, bodies=bodies, style=style, footer=making.footer(workspace)
+        title=title, kicker=kicker, lead=lead, sections=sections, bodies=bodies, style=style, footer=footer
     )
 
 
