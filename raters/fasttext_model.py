@@ -78,7 +78,7 @@ def check_file(path: Path) -> None:
                 return
     raise InputError(
         "this fastText model is cut short or damaged",
-        expected=f"an output matrix of {rows:,} labels x {columns:,} at its end",
+        expected=f"a dense output matrix of {rows:,} labels x {columns:,} at its end",
         found=f"a file of {size:,} bytes that ends otherwise",
         where=str(path), fix="fetch or train the model again",
     )  # fmt: skip
@@ -125,7 +125,8 @@ def label_probabilities(model: Any, labels: Sequence[str], texts: Sequence[str])
     """p of each of K labels for n prepared texts: shape (n, K), each in [0, 1]; NaN for an empty text.
 
     All labels are asked for, because 1 - p of the others would lose the small probabilities; fastText adds
-    1e-5 to each of them, so what it gives can reach 1.00001 and is cut at 1.
+    1e-5 to each of them, so what it gives can reach 1.00001 and is cut at 1. A model that keeps its labels in a
+    tree (hierarchical softmax) does not name those below 1e-5: they are 0.
     """
     values = np.full((len(texts), len(labels)), np.nan)
     filled = [i for i, text in enumerate(texts) if text]
@@ -133,6 +134,7 @@ def label_probabilities(model: Any, labels: Sequence[str], texts: Sequence[str])
         rows = filled[start : start + BATCH_TEXTS]
         found, probs = model.f.multilinePredict([texts[i] + "\n" for i in rows], -1, 0.0, "strict")
         for row, names, ps in zip(rows, found, probs, strict=True):
+            values[row] = 0.0 if names else np.nan
             for column, label in enumerate(labels):
                 if label in names:
                     values[row, column] = ps[names.index(label)]

@@ -4,8 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from raters.causal_lm import CausalLmSettings
+from raters.embedding import EmbeddingSettings
+from raters.encoder import EncoderSettings
 from raters.fasttext_graded import FastTextGradedSettings
 from raters.fasttext_rater import FastTextModelSettings, FastTextSettings
+from raters.language_rater import LanguageSettings
+from raters.model_pair import ModelPairSettings
 from raters.signals import SignalsSettings
 from raters.token_count import TokenCountSettings
 
@@ -14,6 +19,11 @@ AnyRater = Annotated[
     | FastTextSettings
     | FastTextModelSettings
     | FastTextGradedSettings
+    | LanguageSettings
+    | EncoderSettings
+    | EmbeddingSettings
+    | CausalLmSettings
+    | ModelPairSettings
     | TokenCountSettings,
     Field(discriminator="kind"),
 ]  # fmt: skip

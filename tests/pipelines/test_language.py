@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from corpus.errors import EnvironmentProblem
-from pipelines.stages.language import UNSURE, Language, identify, model_file
+from pipelines.stages.language import UNSURE, Language
+from raters.language_model import identify, model_file
 
 pytest.importorskip("fasttext_pybind")
 
