@@ -17,6 +17,7 @@ from corpus.artifacts import Artifact
 from corpus.errors import InputError
 from corpus.shards import read_table, write_table, write_text
 from pipelines.build import Workshop
+from pipelines.combining import combined, weights_of
 from pipelines.inputs import InputChecksums
 from pipelines.rating import Rating, beside
 from pipelines.recipe import FilterStep, Recipe, recipe_file
@@ -35,6 +36,7 @@ class Flow:
         self.base = recipe_file(recipe_path).parent
         self.checksums = InputChecksums(shop.root)
         self.rating = Rating(shop, self.base, self.checksums)
+        weights_of(recipe.rate.composite, self.base)  # a weights file that cannot be used is refused before any work
 
     def run(self) -> None:
         """Make every artifact the recipe asks for."""
@@ -95,23 +97,8 @@ class Flow:
         return self.shop.build_tasks("filtered", "documents", config=config, inputs=[documents, signals], work=work)
 
     def composite(self, filtered: Artifact, scores: list[Artifact]) -> Artifact:
-        """Fit the normaliser on all filtered documents, freeze it, and combine the scores with it."""
-        from corpus.scores import scores_of
-        from corpus.shards import read_schema
-        from raters.composite import CompositeRater, fit_composite, read_composite
-
-        def fit(folder: Path) -> dict[str, int]:
-            tables = [pa.concat_tables([read_table(path) for path in artifact.files()]) for artifact in scores]
-            columns = {name: table.column(name) for table in tables for name in table.schema.names if name != "id"}
-            definitions = tuple(score for artifact in scores for score in scores_of(read_schema(artifact.files()[0])))
-            composite = fit_composite(pa.table(columns), definitions, self.recipe.rate.composite)
-            write_text(folder / "composite.json", composite.model_dump_json(indent=1) + "\n")
-            return {"documents": tables[0].num_rows, "scores": len(definitions)}
-
-        settings = self.recipe.rate.composite.model_dump()
-        fitted = self.shop.build_here("raters/composite", "rater", config=settings, inputs=scores, make=fit)
-        rater = CompositeRater(read_composite(fitted.files(".json")[0]))
-        return self.rating.rated("scores/composite", filtered, rater, scores)
+        """Fit the normalisers on a reference sample, freeze them, and combine the scores with them."""
+        return combined(self.rating, filtered, scores, self.recipe.rate.composite)
 
     # ---- from scored documents to a clean corpus
 

@@ -1,13 +1,17 @@
 """Normalisers: tables fitted once that put a score on [0, 1], so that scores of different raters can be added.
 
 Fitted on a reference sample, saved, and never refitted on a slice: the same raw value then means the same
-everywhere. Three kinds (definitions: quantile mid-ranks; robust z, (x - median) / (1.4826 MAD) clipped at 5;
-min-max, which one outlier flattens and which is here to reproduce others). Not scored is NaN throughout;
-infinite values are taken as not scored.
+everywhere. Four kinds (definitions: quantile mid-ranks; robust z, (x - median) / (1.4826 MAD) clipped at 5; z,
+(x - mean) / sd clipped at 5; min-max, which one outlier flattens and which is here to reproduce others). Not scored
+is NaN throughout; infinite values are taken as not scored.
+
+`fit_groups` and `apply_within` hold one table for each group of documents (a source, or a band of lengths) beside the
+one for all: ranks within a source keep the mixture of sources, ranks within a band of lengths do not follow length.
 
 Run it:  u = aligned(fit(values, "quantile").apply(values), "low")
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -21,9 +25,14 @@ from corpus.errors import InputError
 from corpus.scores import Better
 
 Floats = npt.NDArray[np.float64]
-Kind = Literal["quantile", "robust_z", "min_max"]
+Kind = Literal["quantile", "robust_z", "z", "min_max"]
+
+Names = npt.NDArray[np.str_]
 
 TABLE_POINTS = 1_001
+MIN_GROUP = 100
+"""Values a group needs for a table of its own: its ranks are then known to a hundredth."""
+LENGTH_BANDS = 50
 Z_LIMIT = 5.0
 _NORMAL = 1.4826  # MAD to standard deviation, for a normal distribution
 _NORMAL_MEAN = 1.2533  # mean absolute deviation to standard deviation, likewise
@@ -36,7 +45,7 @@ class Normaliser(Config):
     n: int = Field(ge=1, description="values it was fitted on")
     table: tuple[float, ...] = Field(
         min_length=1,
-        description="quantile: up to 1,001 sample values at evenly spaced ranks; robust_z: centre, scale; "
+        description="quantile: up to 1,001 sample values at evenly spaced ranks; robust_z, z: centre, scale; "
         "min_max: lowest, highest",
     )
 
@@ -44,14 +53,14 @@ class Normaliser(Config):
         """Map shape (n,) raw values to shape (n,) values in [0, 1]; NaN where the raw value is not finite.
 
         Quantile: the mid-rank (rank - 1/2) / N, ties sharing one, linear between table points, 0 below and 1 above
-        all of them. Robust z: (z + 5) / 10. Min-max: clipped to the fitted range. A constant sample maps to 1/2.
+        all of them. Robust z and z: (z + 5) / 10. Min-max: clipped to the fitted range. A constant sample maps to 1/2.
         """
         values = np.where(np.isfinite(values), values, np.nan)
         table = np.array(self.table)
         if self.kind == "quantile":
             return _mid_ranks(values, table, self.n)
-        if self.kind == "robust_z":
-            return (robust_z(values, *table) + Z_LIMIT) / (2 * Z_LIMIT)
+        if self.kind in ("robust_z", "z"):
+            return (clipped_z(values, *table) + Z_LIMIT) / (2 * Z_LIMIT)
         low, high = table
         if low == high:
             return np.where(np.isnan(values), np.nan, np.clip(np.sign(values - low) / 2 + 0.5, 0.0, 1.0))
@@ -84,9 +93,48 @@ def fit(values: Floats, kind: Kind, name: str = "score") -> Normaliser:
         table = _even_ranks(sample)
     elif kind == "robust_z":
         table = np.array([np.median(sample), _scale(sample)])
+    elif kind == "z":
+        table = np.array([np.mean(sample), np.std(sample)]) if sample[0] < sample[-1] else np.array([sample[0], 0.0])
     else:
         table = sample[[0, -1]]
     return Normaliser(kind=kind, n=n, table=tuple(table.tolist()))
+
+
+def fit_groups(values: Floats, groups: Names, kind: Kind) -> dict[str, Normaliser]:
+    """A normaliser for each group with at least 100 finite values; shapes (n,) and (n,). The others have none."""
+    names, codes = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(codes[np.isfinite(values)], minlength=len(names))
+    return {
+        str(name): fit(values[codes == i], kind, str(name)) for i, name in enumerate(names) if sizes[i] >= MIN_GROUP
+    }
+
+
+def apply_within(values: Floats, groups: Names, tables: Mapping[str, Normaliser], overall: Normaliser) -> Floats:
+    """Map values to [0, 1] by their group's table, or by `overall` where the group has none; shapes (n,) and (n,)."""
+    names, codes = np.unique(groups, return_inverse=True)
+    unit = np.full(len(values), np.nan)
+    for i, name in enumerate(names):
+        rows = codes == i
+        unit[rows] = tables.get(str(name), overall).apply(values[rows])
+    return unit
+
+
+def length_edges(lengths: Floats) -> Floats:
+    """Where to cut lengths into up to 50 bands of equally many documents, at least 100 in each; shape (bands - 1,).
+
+    Ranks within narrow bands of length hold no more of it than what varies inside a band, whatever the form of the
+    dependence. The price: two documents on either side of an edge are ranked against different neighbours.
+    """
+    ordered = np.sort(lengths[np.isfinite(lengths)])
+    bands = min(LENGTH_BANDS, len(ordered) // MIN_GROUP)
+    if bands < 2:
+        return np.zeros(0)
+    return np.unique(ordered[np.arange(1, bands) * len(ordered) // bands])
+
+
+def length_band(lengths: Floats, edges: Floats) -> Names:
+    """The band of each length, as the number of edges at or below it: "0", "1", ..."""
+    return np.searchsorted(edges, lengths, side="right").astype(np.str_)
 
 
 def aligned(unit: Floats, better: Better) -> Floats:
@@ -96,7 +144,7 @@ def aligned(unit: Floats, better: Better) -> Floats:
     return 1.0 - unit if better == "low" else 1.0 - np.abs(2.0 * unit - 1.0)
 
 
-def robust_z(values: Floats, centre: float, scale: float) -> Floats:
+def clipped_z(values: Floats, centre: float, scale: float) -> Floats:
     """(x - centre) / scale, clipped to +-5; with scale 0 (a constant sample) 0 at the centre, the limit elsewhere."""
     away = values - centre
     z = away / scale if scale > 0 else np.where(away == 0, 0.0, np.copysign(Z_LIMIT, away)) + 0.0 * away

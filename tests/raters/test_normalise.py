@@ -7,9 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.errors import InputError
-from raters.normalise import Normaliser, aligned, fit, floats, robust_z
+from curriculum.describe import spearman
+from raters.normalise import (
+    MIN_GROUP,
+    Normaliser,
+    aligned,
+    apply_within,
+    clipped_z,
+    fit,
+    fit_groups,
+    floats,
+    length_band,
+    length_edges,
+)
 
-KINDS = ("quantile", "robust_z", "min_max")
+KINDS = ("quantile", "robust_z", "z", "min_max")
 GOLDEN = np.array([1.0, 2.0, 3.0, 4.0, 100.0])
 finite = st.floats(-1e6, 1e6, width=32)
 samples = st.lists(finite, min_size=1, max_size=60).map(np.array)
@@ -17,7 +29,7 @@ samples = st.lists(finite, min_size=1, max_size=60).map(np.array)
 
 def test_golden_values_of_five_numbers():
     np.testing.assert_allclose(fit(GOLDEN, "quantile").apply(GOLDEN), [0.1, 0.3, 0.5, 0.7, 0.9])
-    z = robust_z(GOLDEN, *fit(GOLDEN, "robust_z").table)
+    z = clipped_z(GOLDEN, *fit(GOLDEN, "robust_z").table)
     np.testing.assert_allclose(z, [-1.3490, -0.6745, 0, 0.6745, 5], atol=5e-5)
     np.testing.assert_allclose(5 * fit(GOLDEN, "min_max").apply(GOLDEN), [0, 0.0505, 0.1010, 0.1515, 5], atol=5e-5)
 
@@ -39,7 +51,7 @@ def test_a_constant_sample_maps_to_the_middle(kind):
 
 def test_robust_z_survives_a_sample_that_is_mostly_one_value():
     values = np.array([0.0] * 9 + [10.0])
-    z = robust_z(values, *fit(values, "robust_z").table)
+    z = clipped_z(values, *fit(values, "robust_z").table)
     assert z[0] == 0
     assert 0 < z[-1] <= 5
 
@@ -93,3 +105,44 @@ def test_nulls_are_left_out_of_the_fit():
 def test_a_score_without_values_is_refused_by_name():
     with pytest.raises(InputError, match="'prose' has no value"):
         fit(np.array([np.nan]), "quantile", "prose")
+
+
+def test_z_has_mean_0_and_sd_1_on_its_sample():
+    values = np.random.default_rng(1).normal(3, 2, 500)
+    z = clipped_z(values, *fit(values, "z").table)
+    assert (z.mean(), z.std()) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
+    assert fit(np.full(7, 0.1), "z").table == (0.1, 0.0)
+
+
+def test_a_group_has_its_own_table_only_where_it_is_large_enough():
+    groups = np.array(["web"] * MIN_GROUP + ["old"] * (MIN_GROUP - 1))
+    values = np.append(np.arange(MIN_GROUP), 1000.0 + np.arange(MIN_GROUP - 1))
+    tables, overall = fit_groups(values, groups, "quantile"), fit(values, "quantile")
+    assert set(tables) == {"web"}
+    unit = apply_within(np.array([50.0, 1000.0, 50.0]), np.array(["web", "old", "new"]), tables, overall)
+    np.testing.assert_allclose(unit, [0.505, 100.5 / 199, 50.5 / 199])
+
+
+def test_ranks_within_bands_of_length_do_not_follow_length():
+    rng = np.random.default_rng(8)
+    lengths = np.round(rng.lognormal(7, 1.2, 20_000))
+    quality = rng.normal(size=20_000)
+    score = np.log(lengths) ** 2 + 0.5 * quality  # nearly all of it is length
+
+    def rank_correlation(x, y):
+        return spearman(y[np.argsort(x, kind="stable")])
+
+    edges = length_edges(lengths)
+    bands = length_band(lengths, edges)
+    unit = apply_within(score, bands, fit_groups(score, bands, "quantile"), fit(score, "quantile"))
+    assert len(edges) == 49
+    assert rank_correlation(lengths, score) > 0.98
+    assert abs(rank_correlation(lengths, unit)) < 0.02
+    assert rank_correlation(quality, unit) > 0.7 > 2 * rank_correlation(quality, score)
+
+
+def test_too_few_lengths_make_one_band():
+    assert length_edges(np.arange(199.0)).tolist() == []
+    assert length_edges(np.arange(200.0)).tolist() == [100.0]
+    assert length_band(np.array([99.0, 100.0]), np.array([100.0])).tolist() == ["0", "1"]
+    assert length_edges(np.full(5_000, 3.0)).tolist() == [3.0]
