@@ -143,7 +143,11 @@ def _problem(model: type[BaseModel], item: Any) -> str:
     path = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         parent = _model_at(model, item["loc"][:-1])
-        return f"unknown key {path!r}{nearest(str(item['loc'][-1]), parent.model_fields) if parent else ''}"
+        known = [field.alias or name for name, field in parent.model_fields.items()] if parent else []
+        return f"unknown key {path!r}{nearest(str(item['loc'][-1]), known) if known else ''}"
+    if item["type"] == "union_tag_invalid":
+        known = [tag.strip(" '") for tag in item["ctx"]["expected_tags"].split(",")]
+        return f"{path!r}: there is no kind {item['ctx']['tag']!r}{nearest(item['ctx']['tag'], known)}"
     if item["type"] == "missing":
         return f"{path!r} is missing"
     return (

@@ -1,22 +1,21 @@
 """`gradatim run` and `gradatim report`."""
 
-import os
-import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
+from pydantic import BaseModel
 from rich.console import Console
+from rich.markup import escape
 
 from corpus.artifacts import artifacts_in
 from corpus.errors import ArtifactError
 from corpus.fingerprints import fingerprint
 from corpus.shards import write_text
-from pipelines.build import Workshop
+from pipelines.commands.workshop import RuntimeOptions, open_workshop
 from pipelines.flow import Flow
 from pipelines.progress import Progress
 from pipelines.recipe import load_recipe
-from pipelines.runtime import make_runtime
 
 REPORT = "report.html"
 REPORT_MARK = ".report.fingerprint"
@@ -35,16 +34,10 @@ def run_command(
     """Run a recipe in a workspace and write its report."""
     started = time.monotonic()
     recipe = load_recipe(path, overrides)
-    progress = Progress()
-    workers = workers or os.cpu_count() or 1
-    with (
-        tempfile.TemporaryDirectory(prefix="gradatim-") as scratch,
-        closing(
-            make_runtime(runtime or recipe.runtime, workers=workers, master=master, scratch=Path(scratch))
-        ) as engine,
-    ):
-        shop = Workshop(workspace, engine, strict=strict, progress=progress)
-        progress.say(f"[bold]{recipe.name}[/] in {workspace}/ on {engine.name}, {workers} workers")
+    options = RuntimeOptions(runtime or recipe.runtime, workers, master, strict)
+    with open_workshop(workspace, options) as shop:
+        progress = shop.progress
+        progress.say(f"[bold]{recipe.name}[/] in {workspace}/ on {shop.runtime.name}, {options.n_workers} workers")
         Flow(recipe, shop, path).run()
     report = update_report(workspace, recipe.name, progress)
     done = f"{progress.ran} made" if progress.ran else "nothing to do"
@@ -78,23 +71,26 @@ def update_report(workspace: Path, title: str, progress: Progress) -> Path:
 
 def explain_recipe(path: Path, overrides: tuple[str, ...]) -> None:
     """Print every setting of a recipe as resolved, with its description."""
-    recipe = load_recipe(path, overrides)
-    console = Console()
-    for dotted, value, description in _settings("", recipe):
-        console.print(f"[bold]{dotted}[/] = {value!r}", highlight=False)
+    for line in settings_lines(load_recipe(path, overrides)):
+        Console().print(line, highlight=False)
+
+
+def settings_lines(settings: BaseModel) -> Iterator[str]:
+    """Every setting as resolved, in console markup: its dotted path and value, and its description below it."""
+    for dotted, value, description in _settings("", settings):
+        yield f"[bold]{dotted}[/] = {escape(repr(value))}"
         if description:
-            console.print(f"    {description}", style="dim", highlight=False)
+            yield f"    [dim]{escape(description)}[/]"
 
 
 def _settings(prefix: str, model: object) -> list[tuple[str, object, str]]:
-    from pydantic import BaseModel
-
     found: list[tuple[str, object, str]] = []
     if isinstance(model, BaseModel):
         for name, field in type(model).model_fields.items():
             value = getattr(model, name)
-            inner = _settings(f"{prefix}{name}.", value)
-            found += inner or [(f"{prefix}{name}", value, field.description or "")]
+            shown = field.alias or name
+            inner = _settings(f"{prefix}{shown}.", value)
+            found += inner or [(f"{prefix}{shown}", value, field.description or "")]
     elif isinstance(model, dict):
         for name, value in model.items():
             found += _settings(f"{prefix}{name}.", value)
