@@ -1,8 +1,8 @@
 """The bridge to datatrove, both ways: its steps run as our stages, our raters run in its pipelines.
 
 `Datatrove` runs one filter or formatter by name over record batches. The documents it drops carry its reason,
-and the texts it changes are taken over. `rater_step` makes a datatrove step of any function that maps texts to
-columns of scores, and puts them into each document's metadata.
+and the texts it changes are taken over. `rater_step` makes a datatrove step of any rater, which puts its scores
+into each document's metadata.
 
 In a recipe:  stages: [{datatrove: GopherRepetitionFilter, args: {dup_line_frac: 0.25}}]
 """
@@ -11,7 +11,7 @@ import importlib
 import inspect
 import json
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +23,7 @@ from corpus.config import nearest
 from corpus.errors import ConfigError, EnvironmentProblem
 from corpus.fingerprints import canonical
 from pipelines.stages.base import Reasons, Stage
+from raters.base import Rater
 
 if TYPE_CHECKING:
     from datatrove.data import Document
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("datatrove.pipeline.filters", "datatrove.pipeline.formatters")
 _FIELDS = ("url", "date", "lang", "source")  # document columns a step sees, in the metadata where its readers put them
-
-RateFunction = Callable[[pa.StringArray], pa.RecordBatch]
 
 
 class Datatrove(Stage):
@@ -93,20 +92,22 @@ def find_step(name: str) -> type[Any]:
     return found
 
 
-def rater_step(name: str, rate: RateFunction, *, batch_size: int = 1_000) -> "PipelineStep":
+def rater_step(rater: Rater, *, name: str = "", batch_size: int = 1_000) -> "PipelineStep":
     """A datatrove step that rates documents and lets all of them pass.
 
     Args:
-        name: what the step is called in datatrove's logs and statistics.
-        rate: maps n texts to a record batch of n rows, one column a score; nulls become None.
+        rater: any rater; scores it reads must come from a step before it.
+        name: what the step is called in datatrove's logs and statistics (default: its first score).
         batch_size: documents rated together.
 
-    Each score lies in `document.metadata` under its column's name. Raises EnvironmentProblem without datatrove.
+    It reads `text`, and `source`, `url`, `lang` and other document columns from the metadata, where readers of
+    datatrove put them. Each score lies in `document.metadata` under its name, None where it was not rated. Raises
+    EnvironmentProblem without datatrove.
     """
     _quiet()
     from pipelines.stages.datatrove_step import RaterStep
 
-    return RaterStep(name, rate, batch_size)
+    return RaterStep(rater, name or f"Rater of {rater.scores[0].name}", batch_size)
 
 
 @lru_cache(maxsize=16)
@@ -209,9 +210,7 @@ def _modules(package: str) -> Iterator[str]:
     try:
         folder = importlib.import_module(package)
     except ImportError as error:
-        raise EnvironmentProblem(
-            "datatrove is not installed", found=str(error), fix="pip install 'gradatim[web]'"
-        ) from error
+        raise _missing(error) from error
     for module in pkgutil.iter_modules(folder.__path__):
         yield f"{package}.{module.name}"
 
@@ -224,6 +223,12 @@ def _classes(module: str) -> list[str]:
 
 def _quiet() -> None:
     """Keep datatrove's log off the terminal: it goes through loguru, and adds handlers of its own."""
-    from loguru import logger
-
+    try:
+        from loguru import logger
+    except ImportError as error:
+        raise _missing(error) from error
     logger.disable("datatrove")
+
+
+def _missing(error: ImportError) -> EnvironmentProblem:
+    return EnvironmentProblem("datatrove is not installed", found=str(error), fix="pip install 'gradatim[web]'")

@@ -1,16 +1,21 @@
 """The bridge to the real datatrove: its steps as stages, and a rater as one of its steps."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from corpus.documents import check_documents, documents
-from corpus.errors import ConfigError
+from corpus.documents import DOCUMENT_SCHEMA, check_documents, documents
+from corpus.errors import ConfigError, SchemaError
+from corpus.scores import Score
 from pipelines.stages.base import run_chain
 from pipelines.stages.datatrove_bridge import Datatrove, known_steps, rater_step
 from pipelines.tally import Tally
+from raters.base import with_counts
+from raters.language_rater import LanguageSettings
+from raters.signals import NaturalSignals
 
 pytest.importorskip("datatrove")
 
@@ -24,9 +29,33 @@ def demo_documents(count: int) -> pa.RecordBatch:
     )
 
 
-def lengths(texts: pa.StringArray) -> pa.RecordBatch:
-    sizes = [None if text == "unrated" else float(len(text)) for text in texts.to_pylist()]
-    return pa.record_batch({"length": pa.array(sizes, pa.float32())})
+@dataclass(frozen=True)
+class Half:
+    """Half of a score that another rater gave, and what the documents' metadata became as columns."""
+
+    of: str
+
+    @property
+    def scores(self):
+        return (Score(f"half_{self.of}", None, None, "high"),)
+
+    @property
+    def needs(self):
+        return (self.of, "lang", "source", "url", "n_bytes", "text", "meta")
+
+    def identity(self):
+        return {"rater": "half"}
+
+    def rate(self, batch):
+        for name in set(self.needs) - {self.of}:
+            assert batch.schema.field(name).type == DOCUMENT_SCHEMA.field(name).type
+        sizes = [len(text.encode()) for text in batch.column("text").to_pylist()]
+        assert batch.column("n_bytes").to_pylist() == sizes
+        kept = [lang == "de" and source == "a" and url is None for lang, source, url in
+                zip(*(batch.column(name).to_pylist() for name in ("lang", "source", "url")), strict=True)]  # fmt: skip
+        halves = [value / 2 if value and keep else None
+                  for value, keep in zip(batch.column(self.of).to_pylist(), kept, strict=True)]  # fmt: skip
+        return with_counts(pa.record_batch([pa.array(halves, pa.float32())], names=[f"half_{self.of}"]), {"halved": 1})
 
 
 def test_a_filters_decisions_and_reasons_are_its_own():
@@ -116,26 +145,65 @@ def test_nothing_is_logged(capfd):
     assert "datatrove" not in captured.err
 
 
-def test_a_rater_in_a_datatrove_pipeline(tmp_path):
+def test_raters_in_a_datatrove_pipeline(tmp_path):
+    """Two of ours and one that reads their scores, in two worker processes: as the raters say when called directly."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.readers import JsonlReader
     from datatrove.pipeline.writers import JsonlWriter
 
-    texts = [f"text {'x' * i}" for i in range(25)] + ["unrated"]
+    texts = {
+        "a": [*demo_documents(25).column("text").to_pylist(), "  \n "],
+        "b": demo_documents(40).column("text").to_pylist()[25:],
+    }
     (tmp_path / "in").mkdir()
-    lines = [json.dumps({"id": str(i), "text": text}) for i, text in enumerate(texts)]
-    (tmp_path / "in" / "a.jsonl").write_text("\n".join(lines))
+    for source, rows in texts.items():
+        language = {"language": "de"} if source == "a" else {"lang": "en", "url": "http://example.org"}
+        lines = [json.dumps({"id": f"{source}{i}", "text": text, "source": source, **language})
+                 for i, text in enumerate(rows)]  # fmt: skip
+        (tmp_path / "in" / f"{source}.jsonl").write_text("\n".join(lines))
+    language = LanguageSettings(languages=("en", "de")).rater("lang", None)
     pipeline = [
         JsonlReader(str(tmp_path / "in")),
-        rater_step("length", lengths, batch_size=10),
+        rater_step(NaturalSignals(), batch_size=10),
+        rater_step(language, name="languages"),
+        rater_step(Half("rps_doc_word_count"), batch_size=7),
         JsonlWriter(str(tmp_path / "out"), compression=None),
     ]
-    stats = LocalPipelineExecutor(pipeline, tasks=1, logging_dir=str(tmp_path / "logs")).run()
-    (file,) = (tmp_path / "out").glob("*.jsonl")
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    assert [row["text"] for row in rows] == texts
-    assert [row["metadata"]["length"] for row in rows] == [float(len(text)) for text in texts[:-1]] + [None]
-    assert stats is not None
+    stats = LocalPipelineExecutor(pipeline, tasks=2, workers=2, logging_dir=str(tmp_path / "logs")).run()
+    written = [json.loads(line) for file in sorted((tmp_path / "out").glob("*.jsonl")) for line in file.open()]
+    assert [row["id"] for row in written] == [f"{source}{i}" for source in texts for i in range(len(texts[source]))]
+    languages_of = [code for code, source in (("de", "a"), ("en", "b")) for _ in texts[source]]
+    batch = pa.record_batch({"text": [text for rows in texts.values() for text in rows], "lang": languages_of})
+    expected = [
+        {**signals, **languages, "half_rps_doc_word_count": signals["rps_doc_word_count"] / 2 or None}
+        for signals, languages in zip(
+            NaturalSignals().rate(batch).to_pylist(), language.rate(batch).to_pylist(), strict=True
+        )
+    ]
+    for row, scores in zip(written, expected, strict=True):
+        if row["id"].startswith("b"):
+            scores["half_rps_doc_word_count"] = None
+        assert {name: row["metadata"][name] for name in scores} == scores
+    named = {item.name: item.stats for item in stats.stats}
+    assert named["RATER: languages"]["rated"].total == len(written)
+    assert named["RATER: Rater of half_rps_doc_word_count"]["halved"].total == 4 + 3
+
+
+def test_a_score_that_no_step_gave_is_missed_by_name():
+    from datatrove.data import Document
+
+    step = rater_step(Half("edu"))
+    with pytest.raises(SchemaError, match="no document has the score 'edu'"):
+        list(step.run(iter([Document(text="x", id="1", metadata={"lang": "en"})])))
+    assert list(step.run(iter([]))) == []
+
+
+def test_half_a_surrogate_pair_is_no_reason_to_stop():
+    from datatrove.data import Document
+
+    (rated,) = rater_step(NaturalSignals()).run([Document(text="one \ud83d two", id="1", metadata={})])
+    assert rated.text == "one \ud83d two"
+    assert rated.metadata["rps_doc_word_count"] == 2  # the question mark that stands for it is punctuation
 
 
 def test_identity_names_the_release():
