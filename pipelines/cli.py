@@ -26,6 +26,9 @@ Workspace = Annotated[
     Path, typer.Option("--workspace", "-w", help="The folder that holds the artifacts.", show_default=True)
 ]
 DEFAULT = Path("workspace")
+Runtime = Annotated[str, typer.Option(help="[b]local[/b] or [b]spark[/b]; the same bytes either way.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes. Default: one a core.")]
+Master = Annotated[str | None, typer.Option(help="A Spark master, such as spark://host:7077. Default: this machine.")]
 
 
 @app.callback()
@@ -78,6 +81,81 @@ def run(
             overrides=tuple(overrides or ()),
             strict=strict,
         )
+
+
+@app.command()
+def rate(
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DOCUMENTS...",
+            help="An artifact of the workspace, such as [b]clean[/b], or files: "
+            "[b]pages.jsonl.gz[/b], [b]web=crawl/*.warc.gz[/b].",
+        ),
+    ],
+    rater: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rater",
+            "-r",
+            help="A kind of rater ([b]signals[/b]), or a name with settings: "
+            "[b]edu={kind: encoder, path: models/edu, head: regression}[/b]. Repeatable.",
+        ),
+    ] = None,
+    raters: Annotated[
+        Path | None, typer.Option(help="A YAML file of raters by name; its relative paths start from its folder.")
+    ] = None,
+    workspace: Workspace = DEFAULT,
+    runtime: Runtime = "local",
+    workers: Workers = None,
+    master: Master = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed input.")] = False,
+) -> None:
+    """Score documents: one sidecar a rater, row for row beside the documents, which are never rewritten.
+
+    Example:  gradatim rate pages.jsonl.gz -r signals -r measures -w rated
+    """
+    from pipelines.commands.rate import rate_command
+    from pipelines.commands.workshop import RuntimeOptions
+
+    rate_command(given, workspace, raters, rater or [], RuntimeOptions(runtime, workers, master, strict))
+
+
+@app.command()
+def weigh(
+    documents: Annotated[str, typer.Argument(help="An artifact of rated documents, such as [b]documents[/b].")],
+    settings: Annotated[
+        Path | None, typer.Option("--settings", "-s", help="A YAML file of settings; without it, the defaults.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: [b]--set design.runs=32[/b]. Repeatable.")
+    ] = None,
+    workspace: Workspace = DEFAULT,
+    runtime: Runtime = "local",
+    workers: Workers = None,
+    master: Master = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print every setting with its meaning and what it costs, and stop.")
+    ] = False,
+) -> None:
+    """Learn how to weigh scores: train small proxies on differently selected documents, and regress their losses.
+
+    Writes weights.json with its evidence and weigh/report.html, which says so when the learned weights are no better
+    than equal ones. Interrupt it at any time; the same command goes on where it stopped.
+
+    Example:  gradatim weigh documents -w rated --set design.runs=32
+    """
+    from pipelines.commands.weigh import weigh_command
+    from pipelines.commands.workshop import RuntimeOptions
+
+    weigh_command(
+        documents,
+        workspace,
+        settings,
+        tuple(overrides or ()),
+        RuntimeOptions(runtime, workers, master),
+        explain=explain,
+    )
 
 
 @app.command("ls")

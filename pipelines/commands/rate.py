@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,7 +16,7 @@ from corpus.errors import ConfigError
 from corpus.scores import scores_of
 from corpus.shards import read_schema
 from pipelines.build import Workshop
-from pipelines.commands.workshop import RuntimeOptions, open_workshop
+from pipelines.commands.workshop import RuntimeOptions, open_workshop, table_console
 from pipelines.flow import Flow
 from pipelines.inputs import InputChecksums
 from pipelines.named_inputs import named_inputs
@@ -25,8 +24,6 @@ from pipelines.rating import Rating
 from pipelines.recipe import Recipe
 from raters.kinds import AnyRater
 from raters.reference_sample import sample_sidecars
-
-WIDTH = 120
 
 
 class RaterSet(Config):
@@ -100,9 +97,7 @@ def _looks_like_files(text: str) -> bool:
 
 
 def _print(documents: Artifact, scores: Sequence[Artifact]) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)  # a log has no width to fit into
+    console = table_console()
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("score", "scored", "null", "5 %", "median", "95 %", "better"):
         left = heading in ("score", "better")

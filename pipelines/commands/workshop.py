@@ -7,9 +7,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from pipelines.build import Workshop
 from pipelines.progress import Progress
 from pipelines.runtime import make_runtime
+
+LOG_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,12 @@ class RuntimeOptions:
     def n_workers(self) -> int:
         """The workers asked for; one a core where none were."""
         return self.workers or os.cpu_count() or 1
+
+
+def table_console() -> Console:
+    """A console for tables: as wide as the terminal, or as a log line where there is no terminal to fit into."""
+    console = Console()
+    return console if console.is_terminal else Console(width=LOG_WIDTH)
 
 
 @contextmanager

@@ -1,0 +1,120 @@
+"""What the learned weights are worth, measured: proxies trained with them beside equal weights and random documents.
+
+A regression predicts a gain; this measures it. The learned weights are trained on the seeds of the equal ones, so each
+difference of losses is between two runs that started alike, and the interval is Student's t over those pairs.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean, stdev
+
+import pyarrow as pa
+
+from corpus.config import Config
+from pipelines.weigh.proxy import ProxyResult
+
+CONFIDENCE = 0.95
+
+
+class Losses(Config):
+    """Target losses of one kind of run: held-out bits per byte, mean and standard deviation over seeds."""
+
+    n: int
+    mean: float | None
+    sd: float | None
+
+
+class Gain(Config):
+    """How much lower the second loss is than the first, in bits per byte; paired by seed."""
+
+    pairs: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def real(self) -> bool:
+        """Whether the 95 % interval lies on one side of 0."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+class Confirmation(Config):
+    """Learned weights, equal weights and random documents, on the same seeds."""
+
+    learned: Losses
+    equal: Losses
+    random: Losses
+    over_equal: Gain
+    over_random: Gain
+    equal_over_random: Gain
+    verdict: str
+
+
+def conclude(results: Sequence[ProxyResult], target: Callable[[ProxyResult], float]) -> Confirmation:
+    """Compare finished runs of the kinds `learned`, `uniform` and `random` by the target loss."""
+    by_kind = {
+        kind: {item.seed: target(item) for item in results if item.kind == kind and item.status == "finished"}
+        for kind in ("learned", "uniform", "random")
+    }
+    over_equal = gain(by_kind["uniform"], by_kind["learned"])
+    return Confirmation(
+        learned=losses(by_kind["learned"].values()), equal=losses(by_kind["uniform"].values()),
+        random=losses(by_kind["random"].values()), over_equal=over_equal,
+        over_random=gain(by_kind["random"], by_kind["learned"]),
+        equal_over_random=gain(by_kind["random"], by_kind["uniform"]), verdict=verdict(over_equal),
+    )  # fmt: skip
+
+
+def losses(values: Iterable[float]) -> Losses:
+    """Mean and standard deviation; null where there is nothing to take them of."""
+    known = list(values)
+    return Losses(n=len(known), mean=fmean(known) if known else None, sd=stdev(known) if len(known) > 1 else None)
+
+
+def gain(before: dict[int, float], after: dict[int, float]) -> Gain:
+    """Mean difference before - after over the seeds both have, with its 95 % interval (Student's t, n - 1)."""
+    pairs = [before[seed] - after[seed] for seed in sorted(set(before) & set(after))]
+    if not pairs:
+        return Gain(pairs=0, mean=None, low=None, high=None)
+    mean = fmean(pairs)
+    if len(pairs) < 2:
+        return Gain(pairs=len(pairs), mean=mean, low=None, high=None)
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + CONFIDENCE) / 2, len(pairs) - 1)) * stdev(pairs) / math.sqrt(len(pairs))
+    return Gain(pairs=len(pairs), mean=mean, low=mean - half, high=mean + half)
+
+
+def verdict(found: Gain) -> str:
+    """One sentence that claims no more than the interval does."""
+    if found.mean is None:
+        return "The learned weights were not trained and compared, so nothing is known of their gain."
+    if found.low is None or found.high is None:
+        return f"One pair of runs: a difference of {found.mean:+.4f} bits per byte, and no way to tell it from noise."
+    interval = (
+        f"{found.mean:+.4f} bits per byte, 95 % interval {found.low:+.4f} to {found.high:+.4f}, {found.pairs} pairs"
+    )
+    if not found.real:
+        return f"The learned weights are not distinguishable from equal ones ({interval})."
+    better = "better" if found.mean > 0 else "worse"
+    return f"The learned weights are {better} than equal ones by measured loss ({interval})."
+
+
+def runs_table(
+    results: Sequence[ProxyResult], scores: Sequence[str], target: Callable[[ProxyResult], float]
+) -> pa.Table:
+    """A row a run, by run id: what it was, the weight of each score, what was selected, every loss and the target."""
+    sources = sorted({source for item in results for source in item.losses})
+    rows = [
+        {
+            "run_id": item.run_id, "kind": item.kind, "seed": item.seed, "status": item.status, "reason": item.reason,
+            "subset": item.subset, "documents": item.documents, "tokens": item.tokens, "read_tokens": item.read_tokens,
+            **{f"weight_{name}": item.shares[i] if item.shares else None for i, name in enumerate(scores)},
+            **{f"loss_{source}": item.losses.get(source) for source in sources},
+            "target": target(item) if item.status == "finished" else None,
+        }
+        for item in sorted(results, key=lambda item: item.run_id)
+    ]  # fmt: skip
+    texts, counts = ("run_id", "kind", "status", "reason", "subset"), ("seed", "documents", "tokens", "read_tokens")
+    types = dict.fromkeys(texts, pa.string()) | dict.fromkeys(counts, pa.int64())
+    return pa.Table.from_pylist(rows, pa.schema([(name, types.get(name, pa.float64())) for name in rows[0]]))

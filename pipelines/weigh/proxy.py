@@ -1,0 +1,178 @@
+"""One proxy: select what a weighting ranks highest, train a small model on it, and measure the held-out losses.
+
+Every proxy reads the same number of tokens under the same plan. Runs of the design share their seed, so two of them
+differ in what was selected and in nothing else; repeats differ in the seed alone and show the noise. A run whose loss
+stops being finite is a failure with its reason, and never a number.
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, ValidationError
+
+from corpus.artifacts import TASKS, Artifact
+from corpus.config import Config
+from corpus.errors import ArtifactError, ConfigError, TaskError
+from corpus.fingerprints import fingerprint
+from corpus.keyed_random import keyed_uniforms
+from corpus.shards import read_table, write_text
+from corpus.tokens import read_token_shard
+from curriculum.order import NAMES, Order, write_order
+from curriculum.policies import Shuffled, arrange
+from curriculum.visits import VISIT_SCHEMA
+from pipelines.combining import COMPOSITE
+from pipelines.stages.naming import source_of
+from pipelines.tally import Tally
+from pipelines.weigh.pool import HELD_OUT
+from raters.composite import read_composite
+from raters.select import take_budget
+from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.plan import Plan
+
+
+class ProxyResult(Config):
+    """What one proxy run came to."""
+
+    run_id: str
+    kind: str
+    shares: tuple[float, ...] | None
+    seed: int
+    status: Literal["finished", "failed"]
+    reason: str = ""
+    losses: dict[str, float] = Field({}, description="held-out bits per byte, by source")
+    subset: str = Field(description="fingerprint of the ids that were selected, best first")
+    documents: int
+    tokens: int
+    tokens_by_source: dict[str, int]
+    read_tokens: int = Field(0, description="tokens trained on")
+
+
+@dataclass(frozen=True)
+class ProxyWork:
+    """Train one proxy. Paths lie in the workspace `root`; `shares` is None for a subset drawn at random."""
+
+    root: Path
+    run_id: str
+    kind: str
+    shares: tuple[float, ...] | None
+    seed: int
+    budget: int
+    tie_seed: int
+    plan: Plan
+    model: ModelConfig
+    number: int
+
+    def run(self, folder: Path, tally: Tally) -> Iterable[Path]:
+        """Write `<run id>.json`, a ProxyResult. Training goes on at its last checkpoint after a kill."""
+        from trainer_hooks.trainer import train
+
+        scratch = folder / TASKS / self.run_id
+        pool = read_table(self.root / "weigh/pool/pool.parquet")
+        chosen = self._select(pool)
+        tokens = Artifact(self.root / "weigh/tokens")
+        order = self._order(chosen, tokens, scratch / "order")
+        arrays = [np.asarray(read_token_shard(path)) for path in tokens.files(".npy")]
+        facts = self._facts(chosen)
+        try:
+            result = train(
+                order, arrays, self._heldout(), self.model, self.plan.model_copy(update={"seed": self.seed}),
+                scratch / "run", device=_device(self.number),
+            )  # fmt: skip
+        except TaskError as error:
+            made = ProxyResult(status="failed", reason=f"{error.what}: {error.found}", **facts)
+        else:
+            losses = {source: kinds["raw"].bits_per_byte for source, kinds in result.losses.items()}
+            made = ProxyResult(status="finished", losses=losses, read_tokens=result.tokens, **facts)
+        path = folder / f"{self.run_id}.json"
+        write_text(path, made.model_dump_json(indent=1) + "\n")
+        shutil.rmtree(scratch)
+        tally.totals[made.status] += 1
+        tally.totals["tokens"] += made.read_tokens
+        return [path]
+
+    def _select(self, pool: pa.Table) -> pa.Table:
+        """The documents of the subset, best first; none that is held out."""
+        free = pool.filter(pc.invert(pool[HELD_OUT]))
+        ids = free["id"].to_pylist()
+        if self.shares is None:
+            scores = keyed_uniforms(self.seed, ids)
+        else:
+            composite = read_composite(self.root / "weigh/composite" / COMPOSITE)
+            scores, _ = composite.weighted(self.shares).combined(free)
+        lengths = free["length"].to_numpy()
+        selection = take_budget(scores, lengths, self.budget, seed=self.tie_seed, ids=ids)
+        return free.take(pa.array(selection.rows))
+
+    def _order(self, chosen: pa.Table, tokens: Artifact, folder: Path) -> Order:
+        """The subset, shuffled by the run's seed; documents of two subsets come in the same relative order."""
+        n = chosen.num_rows
+        same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array(["subset"]))
+        made = {
+            "source": chosen["source"].combine_chunks().dictionary_encode().cast(NAMES),
+            "id": chosen["id"].cast(pa.large_string()), "phase": same, "rule": same,
+            "visit": pa.array(np.zeros(n, np.int32)), "score": pa.nulls(n, pa.float32()),
+            "rephrased": pa.array(np.zeros(n, np.bool_)), "inherited": pa.array(np.zeros(n, np.bool_)),
+        }  # fmt: skip
+        columns = [made[name] if name in made else chosen[name] for name in VISIT_SCHEMA.names]
+        visits = arrange(pa.Table.from_arrays(columns, schema=VISIT_SCHEMA), Shuffled(seed=self.seed))
+        shards = [f"{tokens.name}/{path.name}" for path in tokens.files(".npy")]
+        identity = fingerprint([self.run_id, self.seed, chosen["id"].to_pylist()])
+        write_order(
+            folder, visits, name=self.run_id, fingerprint=identity, config={}, inputs=[tokens.ref], shards=shards
+        )
+        return Order.open(folder)
+
+    def _heldout(self) -> dict[str, Any]:
+        from trainer_hooks.evaluation import HeldOut
+
+        paths = Artifact(self.root / "weigh/validation").files(".npy")
+        return {source_of(path): HeldOut.from_shards([path]) for path in paths}
+
+    def _facts(self, chosen: pa.Table) -> dict[str, Any]:
+        sums = chosen.group_by("source").aggregate([("length", "sum")]).sort_by("source").to_pylist()
+        return {
+            "run_id": self.run_id, "kind": self.kind, "shares": self.shares, "seed": self.seed,
+            "subset": fingerprint(chosen["id"].to_pylist()), "documents": chosen.num_rows,
+            "tokens": sum(row["length_sum"] for row in sums),
+            "tokens_by_source": {row["source"]: row["length_sum"] for row in sums},
+        }  # fmt: skip
+
+
+def read_result(path: Path) -> ProxyResult:
+    """Read one run's result. Raises ArtifactError where it is not one."""
+    try:
+        return ProxyResult.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(
+            "this is not a proxy's result", found=str(error.errors()[0]["msg"]), where=str(path)
+        ) from None
+
+
+def check_budget(budget: int, plan: Plan, pool: pa.Table) -> None:
+    """Raise ConfigError unless a subset of `budget` tokens is smaller than the pool and long enough for the plan."""
+    free = int(pc.sum(pool.filter(pc.invert(pool[HELD_OUT]))["length"]).as_py() or 0)
+    longest = int(pc.max(pool["length"]).as_py() or 0)
+    if budget - longest <= plan.tokens:
+        raise ConfigError(
+            "a subset holds fewer tokens than a proxy reads",
+            expected=f"more than the plan's {plan.tokens:,}, and the longest document's {longest:,} on top",
+            found=f"a budget of {budget:,} out of {free:,} tokens", fix="lower plan.tokens, or raise subset.share",
+        )  # fmt: skip
+    if budget >= free:
+        raise ConfigError(
+            "a subset would be the whole pool, so every weighting would select the same documents",
+            found=f"a budget of {budget:,} out of {free:,} tokens", fix="lower subset.share or subset.tokens",
+        )  # fmt: skip
+
+
+def _device(number: int) -> str:
+    """Runs take turns on the GPUs of a machine, by their number in the design; the CPU where there is none."""
+    import torch
+
+    return f"cuda:{number % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
