@@ -219,11 +219,11 @@ def test_caps_select_what_a_walk_down_the_ranking_does(rows, budget, cap_a, cap_
     for i, (source, tokens) in enumerate(rows):
         if source in stopped:
             continue
+        if sum(spent.values()) + tokens > budget:
+            break
         if source in limits and spent[source] + tokens > limits[source]:
             stopped.add(source)
             continue
-        if sum(spent.values()) + tokens > budget:
-            break
         spent[source] += tokens
         expected.append(i)
 
