@@ -158,6 +158,64 @@ def weigh(
     )
 
 
+@app.command()
+def select(
+    documents: Annotated[str, typer.Argument(help="An artifact of documents with scores, such as [b]clean[/b].")],
+    budget: Annotated[str, typer.Option("--budget", "-b", help="Tokens to select: [b]10M[/b], [b]30B[/b].")],
+    by: Annotated[
+        str | None,
+        typer.Option(help="The score that ranks documents; [b]signals/n_words[/b] where two are called alike."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Rank by the scores weighed by this file instead, or [b]equal[/b]ly.")
+    ] = None,
+    rule: Annotated[
+        str,
+        typer.Option(
+            help="[b]prefix[/b]: stop at the first document that does not fit; [b]crossing[/b]: take it too; "
+            "[b]fill[/b]: skip it and go on."
+        ),
+    ] = "prefix",
+    temperature: Annotated[
+        float, typer.Option(min=0, help="0: the best. Above: drawn, in proportion to exp(z / temperature).")
+    ] = 0.0,
+    quota: Annotated[
+        list[str] | None,
+        typer.Option(help="A source's share of the budget: [b]web=60%[/b]. Repeatable. Or [b]proportional[/b]."),
+    ] = None,
+    cap: Annotated[
+        list[str] | None, typer.Option(help="The most a source may have of the budget: [b]web=50%[/b]. Repeatable.")
+    ] = None,
+    min_tokens: Annotated[str | None, typer.Option(help="Leave out shorter documents.")] = None,
+    max_tokens: Annotated[str | None, typer.Option(help="Leave out longer documents.")] = None,
+    bytes_per_token: Annotated[
+        float | None,
+        typer.Option(help="Estimate tokens from bytes, where they were not counted (about 4 for English)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Breaks ties, and keys the draw.")] = 0,
+    name: Annotated[str, typer.Option(help="The name of the artifact that is written.")] = "selected",
+    workspace: Workspace = DEFAULT,
+    runtime: Runtime = "local",
+    workers: Workers = None,
+    master: Master = None,
+) -> None:
+    """Take the best documents up to an exact budget of tokens, with a reason for each one left out.
+
+    Writes the documents, and a page that shows how the choice shifts length, sources and languages.
+
+    Example:  gradatim select clean --budget 10M --by composite -w demo
+    """
+    from pipelines.commands.select import Ranked, select_command
+    from pipelines.commands.workshop import RuntimeOptions
+
+    options = {
+        "budget": budget, "rule": rule, "temperature": temperature, "quota": quota or [], "cap": cap or [],
+        "min_tokens": min_tokens, "max_tokens": max_tokens, "bytes_per_token": bytes_per_token, "seed": seed,
+    }  # fmt: skip
+    engine = RuntimeOptions(runtime, workers, master)
+    select_command(documents, workspace, Ranked(by, weights), options, engine, name=name)
+
+
 @app.command("ls")
 def list_artifacts(workspace: Workspace = DEFAULT) -> None:
     """List the finished artifacts of a workspace: kind, rows, size, fingerprint."""

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from corpus.artifacts import Artifact
+from corpus.config import nearest
+from corpus.errors import ConfigError
 from corpus.scores import Score, scores_of
 from corpus.shards import read_schema, write_text
+from pipelines.aligned_scores import score_columns
+from pipelines.build import Workshop
+from pipelines.inputs import InputChecksums
 from pipelines.rating import Rating
 from raters.composite import (
     GROUP_COLUMN,
@@ -75,6 +80,46 @@ def combined(
     needed = set(rater.needs)
     used = [artifact for artifact in sidecars if needed & set(columns_of([artifact]))]
     return rating.rated(f"scores/{name}", documents, rater, used)
+
+
+def combined_for(shop: Workshop, documents: Artifact, settings: CompositeSettings, *, name: str) -> Artifact:
+    """The composite of scores that a workspace has for some documents, or for those they were taken from.
+
+    The normalisers are fitted on the documents that were rated. A relative path of a weights file starts from the
+    working folder. Raises ConfigError when a score is not there, or scores were rated on different documents.
+    """
+    columns = [
+        column for column in score_columns(shop.root, documents) if not _is_composite(shop.root, column.artifact)
+    ]
+    file = weights_of(settings, Path.cwd())
+    names = None if file is None else set(file.scores)
+    for wanted in sorted(names or ()):
+        if wanted not in {column.score.name for column in columns}:
+            hint = nearest(wanted, {column.score.name for column in columns}) if columns else ""
+            raise ConfigError(
+                f"the weights name the score {wanted!r}, which the documents {documents.name} do not have{hint}",
+                where=str(settings.weights), fix=f"gradatim rate {documents.name} --rater ...",
+            )  # fmt: skip
+    used = [column for column in columns if names is None or column.score.name in names]
+    if not used:
+        raise ConfigError(
+            f"the documents {documents.name} have no scores to combine",
+            fix=f"gradatim rate {documents.name} --rater signals",
+        )
+    rated = sorted({column.documents for column in used}, key=lambda item: (item != documents.name, item))
+    if len(rated) > 1:
+        raise ConfigError(
+            "the scores to combine were rated on different documents",
+            found=", ".join(f"{column.name} on {column.documents}" for column in used[:6]),
+            fix=f"rate {documents.name} with all raters",
+        )
+    sidecars = [Artifact(shop.root / item) for item in sorted({column.artifact for column in used})]
+    rating = Rating(shop, Path.cwd(), InputChecksums(shop.root))
+    return combined(rating, Artifact(shop.root / rated[0]), sidecars, settings, name=name)
+
+
+def _is_composite(root: Path, name: str) -> bool:
+    return bool(Artifact(root / name).manifest.config.get("rater", {}).get("rater") == "composite")
 
 
 def weights_of(settings: CompositeSettings, base: Path) -> WeightsFile | None:

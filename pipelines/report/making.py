@@ -5,9 +5,11 @@ comments, so that a comparison can leave them out.
 """
 
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+from corpus.artifacts import Artifact
 from corpus.events import EVENTS
 from corpus.fingerprints import fingerprint
 from corpus.version import VERSION
@@ -61,12 +63,18 @@ def _row(workspace: Workspace, name: str) -> dict[str, Any]:
 
 def footer(workspace: Workspace) -> dict[str, Any]:
     """Fingerprints and versions: of the workspace (over all its artifacts), of the code that made it, of libraries."""
-    refs = [workspace.artifacts[name].ref for name in sorted(workspace.artifacts)]
+    artifacts = [workspace.artifacts[name] for name in sorted(workspace.artifacts)]
     recipe = next((name for name in RECIPES if (workspace.root / name).exists()), None)
+    return footer_of(artifacts, fingerprint([artifact.ref for artifact in artifacts]), "Workspace", recipe)
+
+
+def footer_of(artifacts: Sequence[Artifact], identity: str, of: str, recipe: str | None = None) -> dict[str, Any]:
+    """What a page's footer says of the artifacts it was made from; `of` names what the fingerprint is of."""
     return {
-        "fingerprint": fingerprint(refs),
+        "of": of,
+        "fingerprint": identity,
         "recipe": recipe,
-        "made_by": sorted({artifact.manifest.code for artifact in workspace.artifacts.values()}),
+        "made_by": sorted({artifact.manifest.code for artifact in artifacts}),
         "version": VERSION,
         "python": platform.python_version(),
         "libraries": [(name, found) for name in LIBRARIES if (found := _version(name))],
