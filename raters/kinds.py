@@ -9,6 +9,7 @@ from raters.embedding import EmbeddingSettings
 from raters.encoder import EncoderSettings
 from raters.fasttext_graded import FastTextGradedSettings
 from raters.fasttext_rater import FastTextModelSettings, FastTextSettings
+from raters.importance import ImportanceSettings
 from raters.language_rater import LanguageSettings
 from raters.model_pair import ModelPairSettings
 from raters.signals import SignalsSettings
@@ -20,6 +21,7 @@ AnyRater = Annotated[
     | FastTextModelSettings
     | FastTextGradedSettings
     | LanguageSettings
+    | ImportanceSettings
     | EncoderSettings
     | EmbeddingSettings
     | CausalLmSettings

@@ -59,7 +59,7 @@ def normalised_words(points, n, tables: Tables, folded, ends, hashes) -> int:
                 ends[n_words] = size
                 start = size
         elif fold == SIGMA:
-            folded[size] = lower_sigma(points, n, i, tables.flags)
+            folded[size] = lower_sigma(points, n, i, tables.flags, IGNORABLE | PUNCTUATION)
             size += 1
         elif fold <= SEQUENCE:
             marks = True
@@ -70,9 +70,11 @@ def normalised_words(points, n, tables: Tables, folded, ends, hashes) -> int:
 
 
 @helper
-def lower_sigma(points: np.ndarray, n: int, at: int, flags: np.ndarray) -> int:
-    """The lower case of the capital sigma at `at`, as `str.lower` chooses it on the text without punctuation."""
-    skipped = IGNORABLE | PUNCTUATION
+def lower_sigma(points: np.ndarray, n: int, at: int, flags: np.ndarray, skipped: int) -> int:
+    """The lower case of the capital sigma at `at`, as `str.lower` chooses it on the text without `skipped` flags.
+
+    Code points of the flag IGNORABLE are looked through in any text, so they belong to `skipped`.
+    """
     before = at - 1
     while before >= 0 and flags[points[before]] & skipped:
         before -= 1
