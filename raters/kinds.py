@@ -12,11 +12,15 @@ from raters.fasttext_rater import FastTextModelSettings, FastTextSettings
 from raters.importance import ImportanceSettings
 from raters.language_rater import LanguageSettings
 from raters.model_pair import ModelPairSettings
+from raters.rarity import RaritySettings
 from raters.signals import SignalsSettings
+from raters.text_measures import TextMeasuresSettings
 from raters.token_count import TokenCountSettings
 
 AnyRater = Annotated[
     SignalsSettings
+    | TextMeasuresSettings
+    | RaritySettings
     | FastTextSettings
     | FastTextModelSettings
     | FastTextGradedSettings

@@ -3,7 +3,8 @@
 They are RedPajama's rule-based signals (arXiv 2504.14194 uses eleven of them among its 25 scores), computed by one
 compiled pass over Arrow's UTF-8 buffer and equal, digit for digit, to their definition in plain Python
 (`raters.text.reference`) on any Unicode text. Four of them follow the length of a document closely (words,
-sentences, entropy, unique words): report the length shift of any selection that uses them.
+sentences, entropy, unique words): report the length shift of any selection that uses them. Words, sentences and
+terminal marks are those of languages with blanks between words; the rater leaves documents of others unscored.
 
 Run it:  gradatim rate corpus/web --rater signals
 """
@@ -14,9 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from corpus.scores import Score
-from raters.base import Fitting, RaterSettings
+from raters.base import Fitting, RaterSettings, with_counts
+from raters.languages import NO_BLANKS, without_blanks
 
 _share = partial(Score, low=0.0, high=1.0)
 _open = partial(Score, low=0.0, high=None)
@@ -77,7 +80,7 @@ def rate(texts: pa.Array | pa.ChunkedArray) -> pa.RecordBatch:
 class NaturalSignals:
     """The eleven natural-language signals of Meta-rater (arXiv 2504.14194) as a rater."""
 
-    version: int = 1
+    version: int = 2
 
     @property
     def scores(self) -> tuple[Score, ...]:
@@ -86,16 +89,24 @@ class NaturalSignals:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The text alone."""
-        return ("text",)
+        """The text and its language."""
+        return ("text", "lang")
 
     def identity(self) -> dict[str, Any]:
         """The rater's name and the version of its definitions."""
         return {"rater": "natural_signals", "version": self.version}
 
     def rate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Score n documents; null where a signal is undefined, as in the function `rate`."""
-        return rate(batch.column("text"))
+        """Score n documents; null where a signal is undefined, as in the function `rate`.
+
+        All are null, and the document is counted, where `lang` names a language without blanks between words. A
+        null `lang` names none.
+        """
+        texts, unparted = batch.column("text"), without_blanks(batch.column("lang"))
+        if not unparted.any():
+            return rate(texts)
+        rated = rate(pc.if_else(pa.array(~unparted), texts, None))
+        return with_counts(rated, {NO_BLANKS: int(unparted.sum())})
 
 
 class SignalsSettings(RaterSettings):

@@ -47,9 +47,9 @@ def signals(text: str) -> tuple[float | None, ...]:
         round(1.0 - sum(_LETTER.search(token) is not None for token in raw) / len(raw), DIGITS) if raw else None,
         _mean(sum(map(str.isupper, line)) / len(line) for line in lines),
         round(n_chars / len(words), DIGITS) if words else None,
-        round(_top_ngram(words, 2, n_chars), DIGITS),
+        round(top_ngram_share(words, 2, n_chars), DIGITS),
         float(len(words)),
-        round(_top_ngram(words, 3, n_chars), DIGITS),
+        round(top_ngram_share(words, 3, n_chars), DIGITS),
         float(sum(1 for _ in _SENTENCE.finditer(text))),
         _mean(_numeric_share(normalise(line)) for line in lines),
         round(len(counts) / len(words), DIGITS) if words else None,
@@ -64,7 +64,7 @@ def _entropy(counts: Counter[str], total: int) -> float:
     return entropy
 
 
-def _top_ngram(words: list[str], n: int, n_chars: int) -> float:
+def top_ngram_share(words: list[str], n: int, n_chars: int) -> float:
     counts = Counter(zip(*(words[i:] for i in range(n)), strict=False))
     ngram, count = counts.most_common(1)[0] if counts else ((), 0)
     return sum(map(len, ngram)) * count / n_chars if count > 1 else 0.0

@@ -34,17 +34,17 @@ def paragraph_repetition(points, n, flags, spans, out) -> None:
         start += 1
     while end > start and flags[points[end - 1]] & BLANK:
         end -= 1
-    duplicate_share(points, n, _split(points, start, end, np.int64(2), spans), spans, out)
+    duplicate_share(points, n, split_pieces(points, start, end, np.int64(2), spans), spans, out)
 
 
 @helper
 def line_repetition(points, n, spans, out) -> None:
     r"""The same for lines, split at `\n+`; a break at either end of the text leaves an empty line there."""
-    duplicate_share(points, n, _split(points, np.int64(0), n, np.int64(1), spans), spans, out)
+    duplicate_share(points, n, split_pieces(points, np.int64(0), n, np.int64(1), spans), spans, out)
 
 
 @helper
-def _split(points, start, end, least, spans) -> int:
+def split_pieces(points, start, end, least, spans) -> int:
     """Write the pieces of points[start:end] between runs of at least `least` newlines; returns their number."""
     begins, finishes = spans[0], spans[1]
     pieces, i = 0, start

@@ -151,6 +151,7 @@ def test_auc_counts_ties_as_one_half():
 
 def test_the_natural_signals_are_a_rater():
     rater = NaturalSignals()
-    rows = sidecar_rows(rater, pa.record_batch({"id": ["a", "b"], "text": ["a a a a", "The cat sat."]}))
+    documents = pa.record_batch({"id": ["a", "b"], "text": ["a a a a", "The cat sat."], "lang": ["en", None]})
+    rows = sidecar_rows(rater, documents)
     assert rows.column("rps_doc_word_count").to_pylist() == [4.0, 3.0]
     assert len(rater.scores) == 11
