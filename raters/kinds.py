@@ -5,11 +5,14 @@ from typing import Annotated
 from pydantic import Field
 
 from raters.causal_lm import CausalLmSettings
+from raters.custom import CustomSettings
+from raters.distilled import DistilledSettings
 from raters.embedding import EmbeddingSettings
 from raters.encoder import EncoderSettings
 from raters.fasttext_graded import FastTextGradedSettings
 from raters.fasttext_rater import FastTextModelSettings, FastTextSettings
 from raters.importance import ImportanceSettings
+from raters.judge import JudgeSettings
 from raters.language_rater import LanguageSettings
 from raters.model_pair import ModelPairSettings
 from raters.rarity import RaritySettings
@@ -30,7 +33,12 @@ AnyRater = Annotated[
     | EmbeddingSettings
     | CausalLmSettings
     | ModelPairSettings
-    | TokenCountSettings,
+    | JudgeSettings
+    | DistilledSettings
+    | TokenCountSettings
+    | CustomSettings,
     Field(discriminator="kind"),
 ]  # fmt: skip
 """What stands under a rater's name in a recipe, told apart by `kind`."""
+
+DistilledSettings.model_rebuild(_types_namespace={"AnyRater": AnyRater})  # its teacher is any rater, too

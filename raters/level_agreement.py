@@ -38,7 +38,7 @@ class LevelAgreement(Config):
     confusion: tuple[tuple[int, ...], ...]
 
 
-def agreement(given: Floats, predicted: Floats, levels: Sequence[int]) -> LevelAgreement:
+def agreement(given: Floats, predicted: Floats, levels: Sequence[float]) -> LevelAgreement:
     """Compare n >= 1 predicted levels with given ones; both finite, `levels` ascending and distinct."""
     table = confusion(given, predicted, levels)
     top = given >= np.quantile(given, TOP)
@@ -52,13 +52,13 @@ def agreement(given: Floats, predicted: Floats, levels: Sequence[int]) -> LevelA
     )
 
 
-def nearest_level(values: Floats, levels: Sequence[int]) -> npt.NDArray[np.int64]:
+def nearest_level(values: Floats, levels: Sequence[float]) -> npt.NDArray[np.int64]:
     """For each value the index of the nearest of the ascending levels; of two equally near, the upper one."""
     steps = np.asarray(levels, np.float64)
     return np.searchsorted((steps[1:] + steps[:-1]) / 2, values, side="right").astype(np.int64)
 
 
-def confusion(given: Floats, predicted: Floats, levels: Sequence[int]) -> npt.NDArray[np.int64]:
+def confusion(given: Floats, predicted: Floats, levels: Sequence[float]) -> npt.NDArray[np.int64]:
     """Counts of nearest levels: shape (levels, levels), rows given, columns predicted."""
     table = np.zeros((len(levels), len(levels)), np.int64)
     np.add.at(table, (nearest_level(given, levels), nearest_level(predicted, levels)), 1)

@@ -28,6 +28,7 @@ _SCHEMA = pa.schema(
         pa.field("finish_reason", pa.string(), nullable=False),
         pa.field("n_in", pa.int32(), nullable=False),
         pa.field("n_out", pa.int32(), nullable=False),
+        pa.field("choices", pa.map_(pa.string(), pa.float64())),  # null, too, in files older than this column
     ]
 )
 
@@ -82,6 +83,9 @@ class GenerationCache:
             pa.array([value.finish_reason for value in values], pa.string()),
             pa.array([value.n_in for value in values], pa.int32()),
             pa.array([value.n_out for value in values], pa.int32()),
+            pa.array(
+                [value.choices and list(value.choices.items()) for value in values], _SCHEMA.field("choices").type
+            ),
         ]
         with atomic_path(self._folder / f"{name}.parquet") as temporary:
             pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), temporary, compression="zstd")
@@ -99,6 +103,8 @@ def _read(path: Path) -> dict[str, Generation]:
             fix="delete this file; its outputs are generated again",
         ) from error
     return {
-        row["key"]: Generation(row["text"], row["finish_reason"], row["n_in"], row["n_out"])
+        row["key"]: Generation(
+            row["text"], row["finish_reason"], row["n_in"], row["n_out"], row["choices"] and dict(row["choices"])
+        )
         for row in table.to_pylist()
     }

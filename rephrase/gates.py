@@ -95,7 +95,7 @@ def judge(generation: Generation, task: Task, limits: Limits) -> Verdict:
     values: dict[str, float | None] = {
         "finished": float(generation.finish_reason == "stop"),
         "text": _bad_share(text),
-        "refusal": float(len(_REFUSAL.findall(text[:200]))),
+        "refusal": float(refusals(text)),
         "lead_in": float(chatter),
         "leak": float(_leaks(text, task)),
         "parse": float(len(pairs(text)) if task.parser == "pairs" else bool(text)),
@@ -113,6 +113,11 @@ def judge(generation: Generation, task: Task, limits: Limits) -> Verdict:
     checks = ((gate, getattr(limits, gate)) for gate in values)
     reason = next((gate for gate, limit in checks if limit is not None and not limit.accepts(values[gate])), None)
     return Verdict(text, values, reason)
+
+
+def refusals(text: str) -> int:
+    """Apologies and self-references in the first 200 characters of an answer."""
+    return len(_REFUSAL.findall(text[:200]))
 
 
 def pairs(text: str) -> list[tuple[str, str]]:

@@ -3,6 +3,9 @@
 A generator turns chat requests into texts. Rephrasing uses it, and so may raters that ask a model for a
 judgement. It knows nothing of styles, documents or caches; those know it only through this protocol, so an
 offline engine and a remote server are exchangeable, and a test brings a scripted one of its own.
+
+A question may also be asked in closed form: the answer is begun for the model (`opening`), and what comes back is how
+likely each of a few continuations is (`choices`). That is how a judge's points become an expectation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,21 +39,37 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One question: the chat so far, the most tokens to answer with (> 0), and how to draw them."""
+    """One question.
+
+    Args:
+        messages: the chat so far.
+        max_tokens: the most tokens to answer with, > 0.
+        decoding: how they are drawn.
+        opening: the begin of the answer, put into the model's mouth; not part of the text that comes back.
+        choices: continuations of the opening, one token each, whose log-probability is wanted.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int
     decoding: Decoding = field(default_factory=lambda: Decoding.model_validate({}))
+    opening: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One answer: its text, why it ended, and its prompt (n_in) and output (n_out) lengths in tokens."""
+    """One answer: its text, why it ended, and its prompt (n_in) and output (n_out) lengths in tokens.
+
+    `choices`: the natural log-probability of each choice that was asked for as the first token after the opening, from
+    the model's own distribution, before temperature and filters; null where none was asked for. What they lack to a
+    sum of 1 went to tokens that were no choice.
+    """
 
     text: str
     finish_reason: FinishReason
     n_in: int
     n_out: int
+    choices: Mapping[str, float] | None = None
 
 
 class Generator(Protocol):
@@ -72,13 +91,14 @@ class Generator(Protocol):
         """Length of a plain text in the model's tokens."""
         ...
 
-    def count_prompt(self, messages: Sequence[Message]) -> int:
-        """Length of a whole prompt in the model's tokens, chat template included."""
+    def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
+        """Length of a whole prompt in the model's tokens, chat template and opening included."""
         ...
 
     def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
         """Answer requests, in their order. The same requests and seed give the same texts on the same machine,
-        whatever was generated before; a different grouping of requests may not."""
+        whatever was generated before; a different grouping of requests may not. Raises ConfigError for a request
+        longer than the context, and for choices that are not single tokens of the model."""
         ...
 
     def close(self) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import xxhash
 
 from corpus.documents import document_id, documents
 from corpus.errors import ConfigError
+from rephrase.answering import Progress, answers
 from rephrase.attempts import ATTEMPT_SCHEMA, OUTCOME_SCHEMA, Attempt, attempt_row, drop_row, outcome_row
 from rephrase.cache import GenerationCache, cache_key
 from rephrase.chunking import Chunk, Drop, split
@@ -24,16 +24,6 @@ from rephrase.generator import Generation, Generator
 from rephrase.style import DOCUMENT_MARKER, Style
 
 SPARE_TOKENS = 2  # a prompt of joined parts can be a token or two longer than the sum of its parts
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a call has come: chunks done of all, how many of them were stored already, and output tokens made."""
-
-    done: int
-    total: int
-    from_cache: int
-    n_out: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +93,9 @@ def rephrase_documents(
         for cut in cuts
         for chunk in cut.chunks
     }
-    asked = {keys[cut.parent_id, chunk.start]: _body(cut, chunk) for cut in cuts for chunk in cut.chunks}
-    outputs = _outputs(asked, style, generator, cache, seed, batch_size, progress)
+    bodies = {keys[cut.parent_id, chunk.start]: _body(cut, chunk) for cut in cuts for chunk in cut.chunks}
+    asked = {key: style.request(body, generator.count_tokens(body)) for key, body in bodies.items()}
+    outputs = answers(asked, generator, cache, seed=seed, batch_size=batch_size, progress=progress)
     return _assemble(batch, cuts, keys, outputs, style, generator, rollout)
 
 
@@ -126,38 +117,6 @@ def _budget(style: Style, generator: Generator) -> int:
 
 def _body(cut: _Cut, chunk: Chunk) -> str:
     return cut.text[chunk.start : chunk.end].strip()
-
-
-def _outputs(
-    asked: dict[str, str],
-    style: Style,
-    generator: Generator,
-    cache: GenerationCache,
-    seed: int,
-    batch_size: int,
-    progress: Callable[[Progress], None] | None,
-) -> dict[str, Generation]:
-    """Every output by key: from the cache, or generated in fixed groups, each stored as soon as it is there.
-
-    Groups are cut from the whole list, stored requests included, so that groups do not shift on a resume.
-    """
-    if batch_size < 1:
-        raise ConfigError("batch_size is below 1", found=str(batch_size))
-    keys = list(asked)
-    outputs = cache.find(keys)
-    from_cache, n_out = len(outputs), 0
-    for first in range(0, len(keys), batch_size):
-        missing = [key for key in keys[first : first + batch_size] if key not in outputs]
-        if missing:
-            requests = [style.request(asked[key], generator.count_tokens(asked[key])) for key in missing]
-            batch_seed = xxhash.xxh3_64_intdigest("\n".join(missing).encode(), seed % 2**64)
-            made = dict(zip(missing, generator.generate(requests, seed=batch_seed), strict=True))
-            cache.store(made)
-            outputs.update(made)
-            n_out += sum(generation.n_out for generation in made.values())
-        if progress:
-            progress(Progress(min(first + batch_size, len(keys)), len(keys), from_cache, n_out))
-    return outputs
 
 
 def _assemble(

@@ -25,7 +25,7 @@ from pydantic import Field
 from corpus.config import Config
 from corpus.errors import ConfigError, EnvironmentProblem
 from corpus.fingerprints import fingerprint
-from rephrase.generator import Decoding, FinishReason, Generation, GenerationRequest, Message
+from rephrase.generator import FinishReason, Generation, GenerationRequest, Message
 from rephrase.packaged_models import model_folder
 
 _ENVIRONMENT = {
@@ -107,18 +107,18 @@ class VllmGenerator:
         """Length of a plain text in the model's tokens."""
         return len(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def count_prompt(self, messages: Sequence[Message]) -> int:
+    def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
         """Length of a whole prompt in the model's tokens."""
-        return len(self._prompt(messages))
+        return len(self._prompt(messages, opening))
 
     def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
-        """Answer requests in their order; see Generator. Raises ConfigError for one longer than the context."""
+        """Answer requests in their order; see Generator, which says what is refused."""
         import torch
 
         if not requests:
             return []
-        prompts = [self._prompt(request.messages) for request in requests]
-        for prompt, request in zip(prompts, requests, strict=True):
+        asked = [self._asked(request) for request in requests]
+        for (prompt, _), request in zip(asked, requests, strict=True):
             if len(prompt) + request.max_tokens > self.max_context:
                 raise ConfigError(
                     "a request is longer than the generator's context",
@@ -127,11 +127,11 @@ class VllmGenerator:
                 )
         torch.manual_seed(seed % 2**63)
         answers = self._engine.generate(
-            [{"prompt_token_ids": prompt} for prompt in prompts],
-            [_sampling(request.decoding, request.max_tokens) for request in requests],
+            [{"prompt_token_ids": prompt} for prompt, _ in asked],
+            [_sampling(request, choices) for request, (_, choices) in zip(requests, asked, strict=True)],
             use_tqdm=False,
         )
-        return [_generation(answer) for answer in answers]
+        return [_generation(answer, choices) for answer, (_, choices) in zip(answers, asked, strict=True)]
 
     def close(self) -> None:
         """Free the model's memory; the generator answers nothing more."""
@@ -142,12 +142,39 @@ class VllmGenerator:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
-    def _prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a chat; control tokens written inside a message lose their power."""
+    def _prompt(self, messages: Sequence[Message], opening: str) -> list[int]:
+        """Token ids of a chat and an opening; control tokens written inside a message lose their power."""
+        return self._ids(self._chat(messages) + opening)
+
+    def _chat(self, messages: Sequence[Message]) -> str:
         turns = [{"role": message.role, "content": self._disarmed(message.content)} for message in messages]
-        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        text: str = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return text
+
+    def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+    def _asked(self, request: GenerationRequest) -> tuple[list[int], dict[str, int]]:
+        """A request's prompt, and the token of each choice.
+
+        Tokenizers differ in where a blank before a digit goes, so each choice is encoded in its place, after the
+        opening; the prompt is what they share, and all but one last token must be shared.
+        """
+        if not request.choices:
+            return self._prompt(request.messages, request.opening), {}
+        text = self._chat(request.messages) + request.opening
+        whole = [self._ids(text + choice) for choice in request.choices]
+        prompt = whole[0][:-1]
+        tokens = {choice: ids[-1] for choice, ids in zip(request.choices, whole, strict=True)}
+        if any(ids[:-1] != prompt for ids in whole) or len(set(tokens.values())) < len(whole):
+            raise ConfigError(
+                f"choices are not single tokens of {self._folder.name}",
+                expected=f"one different token each after {request.opening!r}",
+                found=", ".join(f"{choice!r}: {len(ids)} tokens" for choice, ids in zip(tokens, whole, strict=False)),
+                fix="choose shorter ones, or ask for a free answer",
+            )
+        return prompt, tokens
 
     def _disarmed(self, text: str) -> str:
         for token in self._tokenizer.get_added_vocab():
@@ -207,23 +234,26 @@ def _start(settings: VllmSettings, path: Path, dtype: Literal["bfloat16", "float
     )
 
 
-def _sampling(decoding: Decoding, max_tokens: int) -> Any:
+def _sampling(request: GenerationRequest, choices: Mapping[str, int]) -> Any:
     from vllm import SamplingParams
 
+    decoding = request.decoding
     return SamplingParams(
         temperature=decoding.temperature,
         top_p=decoding.top_p,
         min_p=decoding.min_p,
         repetition_penalty=decoding.repetition_penalty,
         stop=list(decoding.stop) or None,
-        max_tokens=max_tokens,
+        max_tokens=request.max_tokens,
+        logprob_token_ids=list(choices.values()) or None,
     )
 
 
-def _generation(answer: Any) -> Generation:
+def _generation(answer: Any, choices: Mapping[str, int]) -> Generation:
     output = answer.outputs[0]
     reason: FinishReason = "stop" if output.finish_reason == "stop" else "length"
-    return Generation(output.text, reason, len(answer.prompt_token_ids), len(output.token_ids))
+    likely = {choice: float(output.logprobs[0][token].logprob) for choice, token in choices.items()} or None
+    return Generation(output.text, reason, len(answer.prompt_token_ids), len(output.token_ids), likely)
 
 
 @contextmanager

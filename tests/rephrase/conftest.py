@@ -27,8 +27,8 @@ class ScriptedGenerator:
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
-    def count_prompt(self, messages: Sequence[Message]) -> int:
-        return sum(self.count_tokens(message.content) + 2 for message in messages)
+    def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
+        return self.count_tokens(opening) + sum(self.count_tokens(message.content) + 2 for message in messages)
 
     def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
         if len(self.batches) == self.fails_after:

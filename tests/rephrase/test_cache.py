@@ -1,5 +1,7 @@
 """A stored output is found again whatever was grouped with it, and a file is there whole or not at all."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from corpus.errors import ArtifactError
@@ -40,6 +42,21 @@ def test_stored_outputs_are_found_by_a_fresh_cache_and_only_by_the_same_kind(tmp
     assert a_cache(tmp_path).find(["k2", "k1", "k3"]) == outputs
     assert a_cache(tmp_path, generator={"model": "n"}).find(["k1"]) == {}
     assert a_cache(tmp_path, request_hash="s").find(["k1"]) == {}
+
+
+def test_log_probabilities_are_kept_and_files_older_than_them_are_read(tmp_path):
+    new = {"k2": Generation("3", "length", 9, 1, {"0": -0.1, "3": -2.302585092994046})}
+    a_cache(tmp_path).store(new)
+    old = {"key": "k1", "text": "one", "finish_reason": "stop", "n_in": 3, "n_out": 4}
+    folder = next(tmp_path.rglob("*.parquet")).parent
+    pq.write_table(pa.Table.from_pylist([old]), folder / "0000000000000000.parquet")
+    assert a_cache(tmp_path).find(["k1", "k2"]) == {**new, "k1": Generation("one", "stop", 3, 4)}
+
+
+def test_what_was_stored_before_is_found_under_the_same_key_in_the_same_folder(tmp_path):
+    assert cache_key(**PARTS) == "9d5270cef867eb5e95b0e8a4cb897ecd"
+    a_cache(tmp_path).store({"k": Generation("x", "stop", 1, 1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["f4d6d0fb4ef8d5e3"]
 
 
 def test_a_cache_sees_what_it_stored_itself_and_storing_twice_adds_no_file(tmp_path):

@@ -81,3 +81,55 @@ def test_settings_are_closed_and_the_processor_check_answers():
     with pytest.raises(ValueError, match="extra"):
         VllmSettings.model_validate({"modle": "x"})
     assert has_bfloat16() in (True, False)
+
+
+CHOICES = """
+import json, sys
+from pathlib import Path
+from corpus.errors import ConfigError
+from rephrase.generator import Decoding, GenerationRequest, Message
+from rephrase.vllm_engine import VllmGenerator, VllmSettings
+
+generator = VllmGenerator(VllmSettings(dtype="float32"), log=Path(sys.argv[1]))
+greedy, levels = Decoding(temperature=0), ("0", "1", "2", "3", "4", "5")
+chat = (Message("user", "Give points from 0 to 5 for: rain falls. <|im_end|>"),)
+closed = GenerationRequest(chat, 1, greedy, "Points: ", levels)
+free = GenerationRequest(chat, 3, greedy)
+answers = generator.generate([closed, free], seed=1)
+try:
+    generator.generate([GenerationRequest(chat, 1, greedy, "Points: ", ("1", "10"))], seed=1)
+    refused = ""
+except ConfigError as error:
+    refused = str(error)
+
+import torch
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained(generator._folder.path, dtype=torch.float32)
+prompt, tokens = generator._asked(closed)
+with torch.no_grad():
+    expected = model(torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+Path(sys.argv[3]).write_text(json.dumps({
+    "given": answers[0].choices, "expected": {choice: float(expected[t]) for choice, t in tokens.items()},
+    "free": answers[1].choices, "refused": refused, "prompt": generator._tokenizer.decode(prompt),
+    "n_in": [answers[0].n_in, generator.count_prompt(chat, "Points: ")],
+}))
+"""
+
+
+@needs_model
+@pytest.mark.slow
+def test_the_log_probabilities_of_choices_are_those_of_the_model(tmp_path):
+    paths = [str(tmp_path / "choices.log"), "x", str(tmp_path / "choices.json")]
+    done = subprocess.run(
+        [sys.executable, "-c", CHOICES, *paths], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((tmp_path / "choices.json").read_text())
+    assert list(result["given"]) == ["0", "1", "2", "3", "4", "5"]
+    assert result["given"] == pytest.approx(result["expected"], abs=1e-3)
+    assert result["prompt"].endswith("assistant\nPoints: ")
+    assert result["prompt"].count("<|im_end|>") == 2  # the template's own; the one in the message is disarmed
+    assert result["n_in"][0] == result["n_in"][1]
+    assert result["free"] is None
+    assert "single tokens" in result["refused"]
