@@ -33,7 +33,8 @@ from corpus.shards import write_text
 from raters.base import Fitting, RaterSettings
 from raters.examples import Examples
 from raters.fasttext_evaluation import telling_words
-from raters.fasttext_model import check_file, label_probabilities, load, prepare
+from raters.fasttext_lines import lines_of
+from raters.fasttext_model import as_lines, check_file, label_probabilities, load
 from raters.fasttext_training import MODEL, TrainingSettings, clean, fit, split, write_model
 from raters.level_agreement import LevelAgreement, agreement
 
@@ -95,8 +96,8 @@ def train_graded(
         levels=known,
         n_train=tuple(len(found[level]) - len(unseen[_label(level)]) for level in known),
         n_held_out=tuple(len(lines) for lines in unseen.values()),
-        model=agreement(truth, expected_levels(model, known, held_out), known),
-        word_count=agreement(truth, _levels_by_word_count(learned, given, held_out), known),
+        model=agreement(truth, expected_levels(model, known, as_lines(held_out)), known),
+        word_count=agreement(truth, levels_by_word_count(learned, given, held_out), known),
         words_up=words_up,
         words_down=words_down,
         **counts,
@@ -106,8 +107,8 @@ def train_graded(
     return result
 
 
-def expected_levels(model: Any, levels: Sequence[int], lines: Sequence[str]) -> Floats:
-    """Sum of k p(k) for n prepared texts, in [lowest, highest] level; NaN for an empty one.
+def expected_levels(model: Any, levels: Sequence[int], lines: Sequence[bytes]) -> Floats:
+    """Sum of k p(k) for n lines, in [lowest, highest] level; NaN for an empty one.
 
     The probabilities are divided by their sum, because fastText adds 1e-5 to each.
     """
@@ -177,7 +178,7 @@ class FastTextGraded:
         Raises ArtifactError when the model file is not the one the rater was made from.
         """
         model = load(self.path, self.checksum)
-        values = expected_levels(model, self.levels, [prepare(text or "") for text in batch.column("text").to_pylist()])
+        values = expected_levels(model, self.levels, lines_of(batch.column("text"), "words"))
         return pa.record_batch([pa.array(values.astype(np.float32), mask=np.isnan(values))], names=[self.name])
 
 
@@ -256,7 +257,7 @@ def _by_level(given: dict[str, float], n_contradicting: int) -> dict[int, list[s
     return found
 
 
-def _levels_by_word_count(learned: dict[str, str], given: dict[str, float], lines: Sequence[str]) -> Floats:
+def levels_by_word_count(learned: dict[str, str], given: dict[str, float], lines: Sequence[str]) -> Floats:
     """The mean level of the training texts in the same tenth of word counts, for each line."""
     counts = np.array([line.count(" ") + 1.0 for line in learned])
     levels = np.array([given[line] for line in learned])

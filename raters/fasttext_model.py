@@ -118,21 +118,26 @@ def check_label(model: Any, label: str, where: str) -> None:
 
 def probabilities(model: Any, label: str, texts: Sequence[str]) -> npt.NDArray[np.float64]:
     """p(label) of n prepared texts, in [0, 1]; NaN for an empty one. See `label_probabilities`."""
-    return label_probabilities(model, (label,), texts)[:, 0]
+    return label_probabilities(model, (label,), as_lines(texts))[:, 0]
 
 
-def label_probabilities(model: Any, labels: Sequence[str], texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """p of each of K labels for n prepared texts: shape (n, K), each in [0, 1]; NaN for an empty text.
+def as_lines(texts: Sequence[str]) -> list[bytes]:
+    """Prepared texts as the lines that fastText reads: UTF-8 with a newline; empty for an empty text."""
+    return [text.encode() + b"\n" if text else b"" for text in texts]
+
+
+def label_probabilities(model: Any, labels: Sequence[str], lines: Sequence[bytes]) -> npt.NDArray[np.float64]:
+    """p of each of K labels for n lines with their newline: shape (n, K), each in [0, 1]; NaN for an empty line.
 
     All labels are asked for, because 1 - p of the others would lose the small probabilities; fastText adds
     1e-5 to each of them, so what it gives can reach 1.00001 and is cut at 1. A model that keeps its labels in a
     tree (hierarchical softmax) does not name those below 1e-5: they are 0.
     """
-    values = np.full((len(texts), len(labels)), np.nan)
-    filled = [i for i, text in enumerate(texts) if text]
+    values = np.full((len(lines), len(labels)), np.nan)
+    filled = [i for i, line in enumerate(lines) if line]
     for start in range(0, len(filled), BATCH_TEXTS):
         rows = filled[start : start + BATCH_TEXTS]
-        found, probs = model.f.multilinePredict([texts[i] + "\n" for i in rows], -1, 0.0, "strict")
+        found, probs = model.f.multilinePredict([lines[i] for i in rows], -1, 0.0, "strict")
         for row, names, ps in zip(rows, found, probs, strict=True):
             values[row] = 0.0 if names else np.nan
             for column, label in enumerate(labels):

@@ -20,7 +20,8 @@ from corpus.fingerprints import file_checksum
 from corpus.scores import Score
 from raters.base import Fitting, RaterSettings
 from raters.examples import Examples
-from raters.fasttext_model import POSITIVE, TextForm, check_file, check_label, load, prepare, probabilities
+from raters.fasttext_lines import lines_of
+from raters.fasttext_model import POSITIVE, TextForm, check_file, check_label, label_probabilities, load
 from raters.fasttext_training import MODEL, TrainingSettings, train
 
 
@@ -82,8 +83,8 @@ class FastTextRater:
         """
         model = load(self.path, self.checksum)
         check_label(model, self.label, self.path)
-        texts = [prepare(text or "", self.form) for text in batch.column("text").to_pylist()]
-        values = probabilities(model, self.label, texts)
+        lines = lines_of(batch.column("text"), self.form)
+        values = label_probabilities(model, (self.label,), lines)[:, 0]
         if self.complement:
             values = 1.0 - values
         column = pa.array(values.astype(np.float32), mask=np.isnan(values))

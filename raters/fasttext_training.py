@@ -137,7 +137,7 @@ def fit(learned: Mapping[str, str], settings: TrainingSettings) -> Any:
         with path.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{learned[line]} {line}\n" for line in _by_hash(settings.seed, learned))
         try:
-            with _zeroed_memory():
+            with zeroed_memory():
                 return fasttext.train_supervised(
                     input=str(path), dim=settings.dim, wordNgrams=settings.ngrams, epoch=settings.epochs,
                     lr=settings.lr, bucket=settings.bucket, minCount=settings.min_count, seed=settings.seed,
@@ -151,7 +151,7 @@ def fit(learned: Mapping[str, str], settings: TrainingSettings) -> Any:
 
 
 @contextmanager
-def _zeroed_memory() -> Iterator[None]:
+def zeroed_memory() -> Iterator[None]:
     """Have malloc hand out zeroed memory for a while, where the C library can (glibc: any usual Linux)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from corpus.fingerprints import file_checksum
 from corpus.scores import Score
 from raters.base import Fitting, RaterSettings
-from raters.fasttext_model import check_label, label_probabilities, load
+from raters.fasttext_model import as_lines, check_label, label_probabilities, load
 from raters.language_model import LABEL, middle, model_file
 
 
@@ -75,7 +75,7 @@ class LanguageRater:
         Raises ArtifactError when the model file is not the one the rater was made from.
         """
         model = load(self.path, self.checksum)
-        lines = [middle(text or "") for text in batch.column("text").to_pylist()]
+        lines = as_lines([middle(text or "") for text in batch.column("text").to_pylist()])
         values = label_probabilities(model, [LABEL + code for code in self.languages], lines).T
         columns = [pa.array(column.astype(np.float32), mask=np.isnan(column)) for column in values]
         return pa.record_batch(columns, names=[score.name for score in self.scores])
