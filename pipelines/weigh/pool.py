@@ -26,23 +26,28 @@ from raters.token_count import N_TOKENS
 HELD_OUT = "held_out"
 
 
-def rated(documents: Artifact, artifacts: Sequence[Artifact], wanted: Sequence[str]) -> dict[str, Artifact]:
+def rated(
+    documents: Artifact, artifacts: Sequence[Artifact], wanted: Sequence[str] = (), excluded: Sequence[str] = ()
+) -> dict[str, Artifact]:
     """The score columns to weigh, each with the artifact that holds it, artifact by artifact.
 
     Args:
-        documents: the rated documents; artifacts: all score artifacts there are; wanted: columns, or none for all.
+        documents: the rated documents.
+        artifacts: all score artifacts there are; composites among them are passed over.
+        wanted: columns, or none for all but token counts; excluded: columns to leave out.
 
-    Raises ConfigError when a wanted column is not there, or fewer than two are left.
+    Raises ConfigError when a named column is not there, or fewer than two are left.
     """
     own = [item for item in artifacts if documents.ref in item.manifest.inputs and not _is_composite(item)]
     columns = columns_of(sorted(own, key=lambda item: item.name))
-    for name in wanted:
+    for name in (*wanted, *excluded):
         if name not in columns:
             raise ConfigError(
                 f"there is no score {name!r} of the documents {documents.name}{nearest(name, columns)}",
                 fix=f"gradatim rate {documents.name} --rater ...",
             )
-    chosen = {name: item for name, item in columns.items() if name in wanted or not (wanted or name == N_TOKENS)}
+    left_out = {N_TOKENS, *excluded}
+    chosen = {name: item for name, item in columns.items() if (name in wanted if wanted else name not in left_out)}
     if len(chosen) < 2:
         raise ConfigError(
             "there are not two scores to weigh against each other",

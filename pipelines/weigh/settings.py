@@ -4,10 +4,10 @@ All of it is identity: a changed setting remakes what depends on it and nothing 
 prints each with its meaning.
 """
 
-from mixtures.learned_shares import LearnSettings
 from pydantic import Field, model_validator
 
 from corpus.config import Config, Count, Share
+from mixtures.learned_shares import LearnSettings
 from mixtures.share_design import DesignSettings
 from raters.normalise import Kind
 from raters.weights_file import Missing, Within
@@ -60,6 +60,7 @@ class WeighSettings(Config):
     """How weights are learned."""
 
     scores: tuple[str, ...] = Field((), description="the score columns to weigh (default: every column there is)")
+    exclude: tuple[str, ...] = Field((), description="score columns to leave out, such as the sums of importance")
     combine: Combining = Combining()
     validation: Validation = Validation()
     subset: Subset = Subset()

@@ -43,7 +43,7 @@ class Weighing:
         self, shop: Workshop, documents: Artifact, scores: Iterable[Artifact], settings: WeighSettings
     ) -> None:
         self.shop, self.documents, self.settings = shop, documents, settings
-        self.columns = rated(documents, list(scores), settings.scores)
+        self.columns = rated(documents, list(scores), settings.scores, settings.exclude)
 
     def cost(self) -> str:
         """What is about to be trained, in a sentence."""

@@ -192,7 +192,7 @@ def test_settings_that_cannot_work_are_refused_before_a_proxy_is_trained(rated, 
 
 
 def test_a_target_must_be_measured():
-    with pytest.raises(ConfigError, match="not among the sources measured on"):
+    with pytest.raises(ConfigError, match="not among the sources that are measured on"):
         settings(validation={"sources": ["a"], "target": ["b"]})
 
 
