@@ -1,9 +1,10 @@
 """Do scores move the right way on text whose level is known? Rank correlation of every score with the source's tier.
 
 The tier is a person's judgement of a whole source (textbooks and encyclopedia high, film reviews in the middle, the raw
-web mixed), so it is coarse: a score may be right about documents and still correlate little. The second column asks
-an easier question: the chance that a textbook chapter scores above a log-in or sign-up page (0.5 is chance). Scores
-are turned so that higher is better; those that are best in the middle are turned about their median.
+web mixed), so it is coarse: a score may be right about documents and still correlate little. Every source has the same
+number of documents in it, drawn by their ids, so that no large one decides. The second column asks an easier question:
+the chance that a textbook chapter scores above a log-in or sign-up page (0.5 is chance). Scores are turned so that
+higher is better; those that are best in the middle are turned about their median.
 
 Run it:  python -m benchmarks.tiers WORKSPACE      whose documents have `tier` and `meta.ptype` in their meta:
          gradatim rate 'web={kind: jsonl, path: web.jsonl.gz, fields: {meta: [tier, meta.ptype]}}' ... -w WORKSPACE
@@ -16,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from corpus.artifacts import Artifact, artifacts_in
+from corpus.keyed_random import keyed_hashes
 from corpus.scores import scores_of
 from corpus.shards import read_schema, read_table
 from mixtures.share_selection import spearman
@@ -27,26 +29,39 @@ LEVELS = {"mixed": 0, "mid": 1, "mixed-pro": 1, "mid-high": 2, "formal": 2, "hig
 TEXTBOOKS, FORMS = "openstax", "form"
 
 
-def known_levels(documents: Artifact) -> tuple[Floats, np.ndarray, np.ndarray]:
-    """The level of each document (NaN: none given), and whether it is a textbook's and whether it is a form."""
-    levels, textbooks, forms = [], [], []
+def known_levels(documents: Artifact) -> tuple[Floats, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each document: its level (NaN: none given), whether it is in the sample, a textbook's, a form."""
+    levels, sources, ids, textbooks, forms = [], [], [], [], []
     for path in documents.files():
-        table = read_table(path, ["source", "meta"])
+        table = read_table(path, ["id", "source", "meta"])
+        sources += table["source"].to_pylist()
+        ids += table["id"].to_pylist()
         for source, meta in zip(table["source"].to_pylist(), table["meta"].to_pylist(), strict=True):
             facts = dict(meta or ())
             levels.append(LEVELS.get(facts.get("tier", ""), np.nan))
             textbooks.append(source == TEXTBOOKS)
             forms.append(facts.get("meta.ptype") == FORMS)
-    return np.array(levels, np.float64), np.array(textbooks), np.array(forms)
+    return np.array(levels, np.float64), balanced(np.array(sources), ids), np.array(textbooks), np.array(forms)
+
+
+def balanced(sources: np.ndarray, ids: list[str]) -> np.ndarray:
+    """Mark as many documents of every source as the smallest one has, those with the lowest hashes of their ids."""
+    hashes = keyed_hashes(0, ids)
+    names, counts = np.unique(sources, return_counts=True)
+    taken = np.zeros(len(ids), np.bool_)
+    for name in names:
+        rows = np.flatnonzero(sources == name)
+        taken[rows[np.argsort(hashes[rows])[: counts.min()]]] = True
+    return taken
 
 
 def main() -> None:
     """Print a table of all scores of a workspace."""
     root = Path(sys.argv[1])
     documents = Artifact(root / "documents")
-    levels, textbooks, forms = known_levels(documents)
-    with_tier, n_textbooks, n_forms = np.isfinite(levels).sum(), textbooks.sum(), forms.sum()
-    print(f"{len(levels):,} documents, {with_tier:,} with a tier; {n_textbooks:,} textbook chapters, {n_forms:,} forms")
+    levels, sample, textbooks, forms = known_levels(documents)
+    print(f"{len(levels):,} documents, {np.isfinite(levels).sum():,} with a tier, {sample.sum():,} in the sample; "
+          f"{textbooks.sum():,} textbook chapters, {forms.sum():,} forms")  # fmt: skip
     print(f"{'score':<48} {'scored':>8} {'better':<7} {'Spearman':>9} {'AUC':>6}")
     for artifact in artifacts_in(root):
         if artifact.manifest.kind != "scores" or documents.ref not in artifact.manifest.inputs:
@@ -55,7 +70,7 @@ def main() -> None:
         for score in scores_of(read_schema(artifact.files()[0])):
             raw = table[score.name].to_numpy().astype(np.float64)
             turned = aligned(fit(raw, "quantile", score.name).apply(raw), score.better)
-            known = np.isfinite(turned) & np.isfinite(levels)
+            known = np.isfinite(turned) & np.isfinite(levels) & sample
             rank = spearman(turned[known], levels[known])
             here = np.isfinite(turned)
             above = auc(turned[here & textbooks], turned[here & forms]) if (here & forms).any() else np.nan
