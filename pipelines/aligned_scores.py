@@ -39,8 +39,9 @@ class ScoreColumn:
 
     @property
     def name(self) -> str:
-        """The column with its sidecars, without the folder `scores/`: `signals/rps_doc_word_count`."""
-        return f"{self.artifact.removeprefix('scores/')}/{self.score.name}"
+        """The column after its sidecars, `signals/rps_doc_word_count`; alone where both are called alike."""
+        sidecars = self.artifact.removeprefix("scores/")
+        return sidecars if sidecars == self.score.name else f"{sidecars}/{self.score.name}"
 
     def read(self, path: Path, ids: Callable[[], pa.ChunkedArray], *, check: bool = False) -> Floats:
         """The column for the documents of a shard: shape (n,) float64, NaN where not scored.

@@ -193,9 +193,17 @@ class Selecting:
         inputs = [chosen, cut, *([duplicates] if duplicates else [])]
 
         def make(folder: Path) -> dict[str, Any]:
-            return write_selection_report(folder, chosen, read_cut(cut.folder / CUT), self.documents.name, duplicates)
+            file, origin = read_cut(cut.folder / CUT), self.documents.name
+            return write_selection_report(
+                folder, chosen, file, origin, duplicates=duplicates, evidence=self._evidence()
+            )
 
         self.shop.build_here(f"{name}.report", "report", config={"version": 1}, inputs=inputs, make=make)
+
+    def _evidence(self) -> str:
+        """Where the weights come from, if the score is a composite."""
+        rater = Artifact(self.shop.root / self.score.artifact).manifest.config.get("rater", {})
+        return str(rater.get("composite", {}).get("evidence", ""))
 
     # ---- the cut
 

@@ -53,7 +53,7 @@ def select_command(
                 CompositeSettings() if ranked.weights == EQUAL else CompositeSettings(weights=Path(ranked.weights))
             )
             combined_for(shop, held, weighing, name=composite)
-            settings = settings.model_copy(update={"by": f"{composite}/{composite}"})
+            settings = settings.model_copy(update={"by": composite})
         chosen = Selecting(shop, held, settings).run(name)
     print_selection(chosen, workspace)
 

@@ -45,15 +45,16 @@ _RULES = {
 
 
 def write_selection_report(
-    folder: Path, chosen: Artifact, cut: CutFile, origin: str, duplicates: Artifact | None
+    folder: Path, chosen: Artifact, cut: CutFile, origin: str, *, duplicates: Artifact | None, evidence: str
 ) -> dict[str, Any]:
     """Write the page and its numbers into a folder; returns the totals for the manifest.
 
     Args:
         chosen: the documents selected, with their shift tables; cut: where the ranking was cut.
         origin: the name of the documents selected from; duplicates: the workspace's list, if it has one.
+        evidence: where the weights come from, if the score is a composite.
     """
-    facts = selection_facts(chosen, cut, origin, duplicates)
+    facts = {**selection_facts(chosen, cut, origin, duplicates), "evidence": evidence}
     write_text(folder / FACTS, json.dumps(facts, indent=1) + "\n")
     sections = [_choice(facts, cut, chosen), _lengths(facts), _shares(facts, "sources"), _shares(facts, "languages")]
     footer = footer_of([chosen], chosen.manifest.fingerprint, "Selection")
@@ -167,6 +168,8 @@ def _choice(facts: dict[str, Any], cut: CutFile, chosen: Artifact) -> Section:
         ("score of all", _range(facts["score_range"]["before"])),
         ("tokens", f"estimated at {settings.bytes_per_token:g} bytes each" if settings.bytes_per_token else "counted"),
     ]
+    if facts["evidence"]:
+        rows.insert(1, ("its weights", facts["evidence"]))
     if facts["duplicates"] is not None:
         rows.append(("known duplicates among the selected", count(facts["duplicates"])))
     left_out = sorted(facts["left_out"].items(), key=lambda item: (-item[1], item[0]))
@@ -194,8 +197,8 @@ def _lengths(facts: dict[str, Any]) -> Section:
         return Section("length", "Length", absent="There is no length to compare.")
     change = after["0.5"] / before["0.5"] - 1 if before["0.5"] else 0.0
     finding = (
-        f"The median document has {count(after['0.5'], 'tokens')}; in what was selected from it had "
-        f"{count(before['0.5'])} ({signed(100 * change, 0)} %)."
+        f"The median selected document has {count(after['0.5'], 'tokens')}, the median of all {count(before['0.5'])} "
+        f"({signed(100 * change, 0)} %)."
     )
     rows = [(f"{100 * q:g} %", count(before[f"{q:g}"]), count(after[f"{q:g}"])) for q in QUANTILES]
     return Section(

@@ -17,13 +17,15 @@ from pipelines.aligned_scores import find_column, score_columns
 from pipelines.build import Workshop
 from pipelines.combining import combined_for
 from pipelines.commands.select import selection_settings
+from pipelines.flow import Flow
+from pipelines.recipe import load_recipe
 from pipelines.runtime import LocalRuntime, Runtime
 from pipelines.selecting import Selecting, SelectionSettings, read_cut
 from pipelines.stages.select_work import BELOW, NO_QUOTA, bin_middle, length_bin
 from raters.composite import CompositeSettings
 from raters.select import take_budget
 from raters.weights_file import Evidence, WeightsFile, write_weights
-from tests.pipelines.small_recipe import gradatim
+from tests.pipelines.small_recipe import gradatim, write_recipe
 
 N = 300
 SCORES = (
@@ -319,7 +321,7 @@ def test_the_command_selects_prints_and_writes_a_page_without_scripts(shop):
     page = (shop.root / "best.report" / "selection.html").read_text()
     assert "<script" not in page
     assert re.search(r"\d+ documents of 300 were selected", page)
-    assert "The median document has" in page
+    assert "The median selected document has" in page
     assert "best.report/selection.html" in ended.stdout
     again = gradatim("select", "pages", "--budget", "15K", "--by", "edu", "--name", "best", "-w", shop.root)
     assert again.stdout == ended.stdout
@@ -331,9 +333,25 @@ def test_the_command_selects_prints_and_writes_a_page_without_scripts(shop):
         assert "Traceback" not in failed.stderr
 
 
+def test_a_changed_weights_file_refits_the_composite_and_a_recipe_refuses_a_bad_one_before_any_work(shop, tmp_path):
+    half = Artifact(shop.root / "half")
+    found = []
+    for weights in ((1, 1), (1, 3), (1, 1)):
+        file = WeightsFile(scores=("noise", "edu"), weights=weights, evidence=Evidence(summary="a test"))
+        write_weights(tmp_path / "w.json", file)
+        found.append(combined_for(shop, half, CompositeSettings(weights=tmp_path / "w.json"), name="weighed"))
+    prints = [artifact.manifest.fingerprint for artifact in found]
+    assert prints[0] == prints[2] == found[0].manifest.fingerprint != prints[1]
+    recipe = write_recipe(tmp_path / "r", rate={"composite": {"weights": "none.json"}})
+    with pytest.raises(ConfigError, match=r"no weights file here(.|\n)*none\.json"):
+        Flow(load_recipe(recipe), Workshop(tmp_path / "w", LocalRuntime(1)), recipe)
+    assert not list((tmp_path / "w").iterdir())
+
+
 def test_equal_weights_are_one_option_away(shop):
     ended = gradatim("select", "half", "--budget", "9K", "--weights", "equal", "--name", "plain", "-w", shop.root)
     assert ended.returncode == 0, ended.stderr
     fitted = json.loads((shop.root / "raters/plain.composite/composite.json").read_text())
     assert [part["name"] for part in fitted["components"]] == ["edu", "noise", "shape"]
-    assert "plain.composite" in ended.stdout
+    assert "by plain.composite" in ended.stdout
+    assert "equal weights: no evidence needed or claimed" in (shop.root / "plain.report/selection.html").read_text()
