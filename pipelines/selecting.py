@@ -78,7 +78,7 @@ class CutFile(Config):
     better: str
     z: tuple[float, ...] = Field((), description="mean and standard deviation of the score, for a draw")
     middle: Normaliser | None = Field(None, description="finds the middle, for a score whose middle is good")
-    n_sample: int
+    n_scored: int
     n_documents: int
     groups: tuple[GroupCut, ...]
 
@@ -208,8 +208,8 @@ class Selecting:
     # ---- the cut
 
     def _cut(self, folder: Path) -> dict[str, Any]:
-        ranking, n_sample, n_documents = self._ranking()
-        if not n_sample:
+        ranking, n_scored, n_documents = self._ranking()
+        if not n_scored:
             raise InputError(
                 f"no document of {self.documents.name} has the score {self.score.name!r}",
                 found=f"{n_documents:,} documents, all without it", fix="rank by another score, or rate them again",
@@ -218,7 +218,7 @@ class Selecting:
         whole = not self.settings.quotas.by_source
         file = CutFile(
             settings=self.settings, score=self.score.name, better=self.score.score.better,
-            z=ranking.z, middle=ranking.middle, n_sample=n_sample, n_documents=n_documents,
+            z=ranking.z, middle=ranking.middle, n_scored=n_scored, n_documents=n_documents,
             groups=tuple(
                 GroupCut(name=group.name, sources=None if whole else group.sources, budget=group.budget, cut=cut)
                 for group, cut in zip(groups, cuts, strict=True)
@@ -228,21 +228,27 @@ class Selecting:
         return {"documents": sum(cut.documents for cut in cuts), "tokens": file.tokens}
 
     def _ranking(self) -> tuple[Ranking, int, int]:
-        """The ranking, with what a draw or a middle needs, from a reference sample; sampled and all documents."""
+        """The ranking, with what a draw or a middle needs; documents that have a score, and all documents.
+
+        Only a draw and a middle need a reference sample; the pass over all documents also checks that ids agree.
+        """
         plain = Ranking(self.score.score.better, self.settings.temperature, self.settings.seed)
+        sampled = bool(plain.temperature) or plain.better == "middle"
         collected = ReferenceSample(seed=self.settings.seed)
+        scored = total = 0
         for path in self.documents.files():
             ids = self.numbers.ids(path)
-            collected.add(pa.table({"id": ids, "score": self.score.read(path, partial(_same, ids), check=True)}))
-        sample = collected.sample()
-        scores = sample.columns["score"]
-        scored = int(np.isfinite(scores).sum())
-        if not scored:
-            return plain, 0, sample.n_corpus
+            scores = self.score.read(path, partial(_same, ids), check=True)
+            scored, total = scored + int(np.isfinite(scores).sum()), total + len(scores)
+            if sampled:
+                collected.add(pa.table({"id": ids, "score": scores}))
+        if not scored or not sampled:
+            return plain, scored, total
+        scores = collected.sample().columns["score"]
         middle = fit(scores, "quantile", self.score.name) if plain.better == "middle" else None
         turned = Ranking(plain.better, plain.temperature, plain.seed, middle=middle)
         z = fit(turned.values(scores), "z", self.score.name).table if plain.temperature else ()
-        return Ranking(plain.better, plain.temperature, plain.seed, z, middle), scored, sample.n_corpus
+        return Ranking(plain.better, plain.temperature, plain.seed, z, middle), scored, total
 
     def _groups(self, ranking: Ranking) -> tuple[list[Group], list[Cut]]:
         quotas, budget = self.settings.quotas, self.settings.budget

@@ -13,6 +13,7 @@ from corpus.documents import document_id, documents
 from corpus.errors import ConfigError, InputError, SchemaError
 from corpus.scores import Score, score_schema
 from corpus.shards import read_table, write_table
+from curriculum.describe import spearman
 from pipelines.aligned_scores import find_column, score_columns
 from pipelines.build import Workshop
 from pipelines.combining import combined_for
@@ -22,7 +23,7 @@ from pipelines.recipe import load_recipe
 from pipelines.runtime import LocalRuntime, Runtime
 from pipelines.selecting import Selecting, SelectionSettings, read_cut
 from pipelines.stages.select_work import BELOW, NO_QUOTA, bin_middle, length_bin
-from raters.composite import CompositeSettings
+from raters.composite import FELL_BACK, CompositeSettings, read_composite
 from raters.select import take_budget
 from raters.weights_file import Evidence, WeightsFile, write_weights
 from tests.pipelines.small_recipe import gradatim, write_recipe
@@ -331,6 +332,22 @@ def test_the_command_selects_prints_and_writes_a_page_without_scripts(shop):
         assert failed.returncode == 2
         assert message in failed.stderr
         assert "Traceback" not in failed.stderr
+
+
+def test_a_composite_within_sources_counts_the_documents_that_fall_back(shop):
+    pages = Artifact(shop.root / "pages")
+    settings = CompositeSettings(scores=("edu",), within="source")
+    scores = combined_for(shop, pages, settings, name="sourced")
+    fitted = read_composite(shop.root / "raters/sourced/composite.json")
+    assert set(fitted.components[0].groups) == {"web"}  # of 100 old documents some have no score: too few for a table
+    assert scores.manifest.totals[FELL_BACK] == 100
+    first = read_table(scores.files()[0])
+    assert first.column_names == ["id", "sourced", "n_missing"]
+    edu, source = rows()["edu"], rows()["source"]
+    web = (source == "web") & ~np.isnan(edu)
+    values = np.concatenate([read_table(path).column("sourced").to_numpy() for path in scores.files()])
+    assert spearman(values[web][np.argsort(edu[web], kind="stable")]) > 0.999
+    assert np.nanmean(values[web]) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_changed_weights_file_refits_the_composite_and_a_recipe_refuses_a_bad_one_before_any_work(shop, tmp_path):
