@@ -23,6 +23,7 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from corpus.config import Count, Share
+from corpus.errors import ArtifactError
 from corpus.fingerprints import fingerprint
 from corpus.scores import Score
 from raters.base import Fitting, RaterSettings, with_counts
@@ -68,18 +69,27 @@ class JudgeSettings(RaterSettings):
 
         Raises ConfigError for an unknown rubric or model, EnvironmentProblem when the model is not installed.
         """
-        weights_of(self.generator.model)
+        weights = weights_of(self.generator.model)
         paths = (str(fitting.path(Path(item))) if item.endswith(".md") else item for item in self.dimensions)
-        return JudgeRater(name, tuple(map(load_rubric, paths)), self, fitting.cache, fitting.log)
+        return JudgeRater(name, tuple(map(load_rubric, paths)), self, weights, fitting.cache, fitting.log)
 
 
 @dataclass(frozen=True)
 class JudgeRater:
-    """A judge as a rater: one column `<name>_<dimension>` a rubric. `cache` and `log` are not part of its identity."""
+    """A judge as a rater: one column `<name>_<dimension>` a rubric.
+
+    Args:
+        name: what the columns' names begin with.
+        rubrics: what is judged.
+        settings: how it is asked; its `dimensions` are not looked at.
+        weights: identity of the model's weights; another model is refused.
+        cache, log: where answers are kept, and what the engine prints goes; not part of the identity.
+    """
 
     name: str
     rubrics: tuple[Rubric, ...]
     settings: JudgeSettings
+    weights: str
     cache: Path
     log: Path
 
@@ -104,14 +114,23 @@ class JudgeRater:
             "rater": "judge", "version": 1, "name": self.name, "settings": asked,
             "rubrics": [_request_hash(rubric, self.settings) for rubric in self.rubrics],
             "generator": {
-                "weights": weights_of(generator.model), "dtype": resolved_dtype(generator.dtype),
+                "weights": self.weights, "dtype": resolved_dtype(generator.dtype),
                 "max_context": generator.max_context,
             },
         }  # fmt: skip
 
     def rate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Score n documents; null for a null or blank text and where no answer had a score. Loads the model once."""
+        """Score n documents; null for a null or blank text and where no answer had a score. Loads the model once.
+
+        Raises ArtifactError when the model is not the one the rater was made for.
+        """
         generator = _loaded(self.settings.generator, self.log)
+        if generator.identity["weights"] != self.weights:
+            raise ArtifactError(
+                "the judge's model was changed after it was chosen",
+                expected=f"weights {self.weights}", found=f"weights {generator.identity['weights']}",
+                where=self.settings.generator.model, fix="run the same command again, which judges with the new one",
+            )  # fmt: skip
         texts = batch.column("text").to_pylist()
         columns, counts = [], Counter[str]()
         for rubric in self.rubrics:

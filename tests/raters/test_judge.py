@@ -359,6 +359,6 @@ def test_the_real_model_judges_within_the_range_and_counts_its_failures(tmp_path
 
 
 def test_a_rater_made_by_hand_needs_the_text_alone(tmp_path):
-    rater = JudgeRater("j", (CLEAN,), JudgeSettings(), tmp_path, tmp_path / "log")
+    rater = JudgeRater("j", (CLEAN,), JudgeSettings(), "0" * 16, tmp_path, tmp_path / "log")
     assert rater.needs == ("text",)
     assert rater.scores[0].name == "j_cleanliness"
