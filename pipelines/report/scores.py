@@ -34,6 +34,7 @@ DECILES = 10
 EXAMPLES = 3
 EXCERPT_CHARACTERS = 220
 EVALUATION = "evaluation.json"
+GRADED_EVALUATION = "graded_evaluation.json"
 WORDS = 12
 SCORES_SHOWN = 40
 _ARROWS = {"high": "higher is better", "low": "lower is better", "middle": "best in the middle"}
@@ -53,6 +54,7 @@ def section(workspace: Workspace) -> Section:
         "links": [(artifact.name, manifest_link(artifact)) for artifact in workspace.below("scores")],
         "composite": None,
         "classifiers": _classifiers(workspace),
+        "graded": _graded(workspace),
     }
     if composite is not None and np.isfinite(whole).any():
         weights = _weights(workspace, columns, whole)
@@ -144,6 +146,19 @@ def _classifiers(workspace: Workspace) -> list[dict[str, Any]]:
             if path.name == EVALUATION:
                 facts = json.loads(path.read_text(encoding="utf-8"))
                 for key in ("words_for", "words_against"):
+                    facts[key] = [excerpt(word, 24) for word in facts[key][:WORDS]]
+                found.append({**facts, "name": artifact.name, "link": manifest_link(artifact)})
+    return found
+
+
+def _graded(workspace: Workspace) -> list[dict[str, Any]]:
+    """What is known of each trained model of levels, beside what the word count predicts."""
+    found = []
+    for artifact in workspace.below("raters"):
+        for path in artifact.files(".json"):
+            if path.name == GRADED_EVALUATION:
+                facts = json.loads(path.read_text(encoding="utf-8"))
+                for key in ("words_up", "words_down"):
                     facts[key] = [excerpt(word, 24) for word in facts[key][:WORDS]]
                 found.append({**facts, "name": artifact.name, "link": manifest_link(artifact)})
     return found

@@ -20,6 +20,10 @@ from corpus.shards import read_table, write_table
 from pipelines.build import Workshop
 from pipelines.inputs import InputChecksums
 from pipelines.rating import Rating
+from pipelines.report import build as report
+from pipelines.report.making import footer
+from pipelines.report.scores import section
+from pipelines.report.workspace import Workspace as ReportWorkspace
 from pipelines.runtime import LocalRuntime
 from raters.base import sidecar_rows
 from raters.fasttext_graded import FastTextGraded, FastTextGradedSettings, GradedEvaluation, train_graded
@@ -193,6 +197,11 @@ def test_they_are_trained_from_examples(tmp_path):
     values = read_table(scores.files()[0]).column("depth").to_pylist()
     assert np.mean(values[:60]) < 0.7
     assert np.mean(values[-60:]) > 2.3
+    seen = ReportWorkspace(tmp_path / "w")
+    page = report.page("levels", [section(seen)], kicker="", lead="", footer=footer(seen))
+    facts = json.loads((kept.folder / "graded_evaluation.json").read_text())
+    assert "Trained models of levels" in page
+    assert f"rank correlation {facts['model']['spearman']:.3f} and" in page
 
 
 def test_agreement_by_hand():
