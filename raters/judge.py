@@ -69,9 +69,12 @@ class JudgeSettings(RaterSettings):
 
         Raises ConfigError for an unknown rubric or model, EnvironmentProblem when the model is not installed.
         """
-        weights = weights_of(self.generator.model)
+        beside = fitting.path(Path(self.generator.model))
+        model = str(beside) if (beside / "config.json").is_file() else self.generator.model
+        settings = self.model_copy(update={"generator": self.generator.model_copy(update={"model": model})})
         paths = (str(fitting.path(Path(item))) if item.endswith(".md") else item for item in self.dimensions)
-        return JudgeRater(name, tuple(map(load_rubric, paths)), self, weights, fitting.cache, fitting.log)
+        rubrics = tuple(map(load_rubric, paths))
+        return JudgeRater(name, rubrics, settings, weights_of(model), fitting.cache, fitting.log)
 
 
 @dataclass(frozen=True)

@@ -296,6 +296,23 @@ def test_the_rater_is_light_until_it_rates_and_its_identity_has_no_paths(tmp_pat
         assert other.identity() != raters[0].identity()
 
 
+def test_a_model_and_rubrics_are_found_beside_the_recipe(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "wit.md").write_text("---\nname: wit\nversion: 1\nlow: 0\nhigh: 3\nabout: wit\n---\n1: some\n")
+    given = {"generator": {"model": "model"}, "dimensions": ["wit.md", "reasoning"]}
+    settings = validated(JudgeSettings, given, "recipe")
+    rater = settings.rater("judge", Desk(tmp_path))
+    assert [score.name for score in rater.scores] == ["judge_wit", "judge_reasoning"]
+    before = rater.identity()
+    assert str(tmp_path) not in json.dumps(before)
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"others")
+    assert settings.rater("judge", Desk(tmp_path)).identity() != before
+    with pytest.raises(ConfigError, match="no model 'modle'"):
+        validated(JudgeSettings, {"generator": {"model": "modle"}}, "recipe").rater("judge", Desk(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
