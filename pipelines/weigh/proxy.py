@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, ValidationError
 
-from corpus.artifacts import TASKS, Artifact
+from corpus.artifacts import Artifact
 from corpus.config import Config
 from corpus.errors import ArtifactError, ConfigError, TaskError
 from corpus.fingerprints import fingerprint
@@ -34,6 +34,9 @@ from raters.composite import read_composite
 from raters.select import take_budget
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
+
+KEPT = "cache/proxies"
+"""Results by the identity of their run, so that a larger design trains only what is new."""
 
 
 class ProxyResult(Config):
@@ -55,9 +58,17 @@ class ProxyResult(Config):
 
 @dataclass(frozen=True)
 class ProxyWork:
-    """Train one proxy. Paths lie in the workspace `root`; `shares` is None for a subset drawn at random."""
+    """Train one proxy, unless the workspace keeps its result already.
+
+    Args:
+        root: the workspace; inputs: a fingerprint of what proxies read there (pool, tokens, composite, validation).
+        shares: the weights, None for a subset drawn at random; seed: of the training and the order.
+        budget: tokens of the subset; tie_seed: decides between equal scores.
+        number: its place in the design, by which runs take turns on GPUs.
+    """
 
     root: Path
+    inputs: str
     run_id: str
     kind: str
     shares: tuple[float, ...] | None
@@ -68,33 +79,49 @@ class ProxyWork:
     model: ModelConfig
     number: int
 
-    def run(self, folder: Path, tally: Tally) -> Iterable[Path]:
-        """Write `<run id>.json`, a ProxyResult. Training goes on at its last checkpoint after a kill."""
-        from trainer_hooks.trainer import train
+    def identity(self) -> dict[str, Any]:
+        """What decides this run's result; its name and its place in the design do not."""
+        return {
+            "inputs": self.inputs, "shares": self.shares, "seed": self.seed, "budget": self.budget,
+            "tie_seed": self.tie_seed, "plan": self.plan.model_dump(), "model": self.model.model_dump(),
+        }  # fmt: skip
 
-        scratch = folder / TASKS / self.run_id
-        pool = read_table(self.root / "weigh/pool/pool.parquet")
-        chosen = self._select(pool)
-        tokens = Artifact(self.root / "weigh/tokens")
-        order = self._order(chosen, tokens, scratch / "order")
-        arrays = [np.asarray(read_token_shard(path)) for path in tokens.files(".npy")]
-        facts = self._facts(chosen)
-        try:
-            result = train(
-                order, arrays, self._heldout(), self.model, self.plan.model_copy(update={"seed": self.seed}),
-                scratch / "run", device=_device(self.number),
-            )  # fmt: skip
-        except TaskError as error:
-            made = ProxyResult(status="failed", reason=f"{error.what}: {error.found}", **facts)
+    def run(self, folder: Path, tally: Tally) -> Iterable[Path]:
+        """Write `<run id>.json`, a ProxyResult: the one kept from an earlier design, or a new one.
+
+        Training goes on at its last checkpoint after a kill.
+        """
+        scratch = self.root / KEPT / fingerprint(self.identity())
+        kept = scratch.with_suffix(".json")
+        if kept.exists():
+            made = read_result(kept).model_copy(update={"run_id": self.run_id, "kind": self.kind})
         else:
-            losses = {source: kinds["raw"].bits_per_byte for source, kinds in result.losses.items()}
-            made = ProxyResult(status="finished", losses=losses, read_tokens=result.tokens, **facts)
+            made = self._train(scratch)
+            write_text(kept, made.model_dump_json(indent=1) + "\n")
+        shutil.rmtree(scratch, ignore_errors=True)
         path = folder / f"{self.run_id}.json"
         write_text(path, made.model_dump_json(indent=1) + "\n")
-        shutil.rmtree(scratch)
         tally.totals[made.status] += 1
         tally.totals["tokens"] += made.read_tokens
         return [path]
+
+    def _train(self, scratch: Path) -> ProxyResult:
+        from trainer_hooks.trainer import train
+
+        chosen = self._select(read_table(self.root / "weigh/pool/pool.parquet"))
+        tokens = Artifact(self.root / "weigh/tokens")
+        order = self._order(chosen, tokens, scratch / "order")
+        arrays = [np.asarray(read_token_shard(path)) for path in tokens.files(".npy")]
+        plan = self.plan.model_copy(update={"seed": self.seed})
+        facts = self._facts(chosen)
+        try:
+            result = train(
+                order, arrays, self._heldout(), self.model, plan, scratch / "run", device=_device(self.number)
+            )
+        except TaskError as error:
+            return ProxyResult(status="failed", reason=f"{error.what}: {error.found}", **facts)
+        losses = {source: kinds["raw"].bits_per_byte for source, kinds in result.losses.items()}
+        return ProxyResult(status="finished", losses=losses, read_tokens=result.tokens, **facts)
 
     def _select(self, pool: pa.Table) -> pa.Table:
         """The documents of the subset, best first; none that is held out."""

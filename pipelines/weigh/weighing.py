@@ -7,14 +7,15 @@ cores, GPUs or Spark executors, and their losses are joined to their weightings 
 Source of the procedure: Meta-rater (arXiv 2504.14194); the statistics around it are this project's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpus.artifacts import Artifact
+from corpus.fingerprints import fingerprint
 from corpus.shards import read_table, write_table, write_text
 from corpus.tokenizer import train_tokenizer
 from mixtures.learned_shares import LearnedShares, learn_shares
@@ -34,6 +35,15 @@ from raters.weights_file import Evidence, WeightsFile, write_weights
 RANDOM, LEARNED = "random", "learned"
 Run = tuple[str, str, tuple[float, ...] | None, int]
 """Its id, its kind, its weights (None: documents at random) and its training seed."""
+
+
+class Made(NamedTuple):
+    """What every proxy reads."""
+
+    tokens: Artifact
+    pool: Artifact
+    composite: Artifact
+    validation: Artifact
 
 
 class Weighing:
@@ -60,14 +70,12 @@ class Weighing:
     def run(self) -> Artifact:
         """Make `weigh/weights`: the weights file with its evidence, and every run behind it."""
         design = draw_design(len(self.columns), self.settings.design)
-        tokens = self.tokens(self.tokenizer())
+        tokens, composite = self.tokens(self.tokenizer()), self.composite()
         pool = self.pool(tokens)
-        composite = self.composite()
-        validation = self.validation(pool, tokens)
-        made = [tokens, pool, composite, validation]
-        runs = self.runs("weigh/runs", self._design_work(design, pool), made)
+        made = Made(tokens, pool, composite, self.validation(pool, tokens))
+        runs = self.runs("weigh/runs", self._design_work(design, made), made)
         learned = self.learned(design, runs)
-        confirmed = self.runs("weigh/confirmed", self._confirming(learned, pool), [*made, learned])
+        confirmed = self.runs("weigh/confirmed", self._confirming(learned, made), [*made, learned])
         return self.weights(design, runs, learned, confirmed, composite)
 
     # ---- the pool
@@ -133,33 +141,34 @@ class Weighing:
 
     # ---- the proxies
 
-    def runs(self, name: str, work: dict[str, Work], inputs: list[Artifact]) -> Artifact:
+    def runs(self, name: str, work: dict[str, Work], inputs: Sequence[Artifact]) -> Artifact:
         """Train proxies, one task each."""
-        config = {run_id: _identity(item) for run_id, item in sorted(work.items()) if isinstance(item, ProxyWork)}
+        config = {run_id: item.identity() for run_id, item in sorted(work.items()) if isinstance(item, ProxyWork)}
         return self.shop.build_tasks(name, "proxies", config=config, inputs=inputs, work=work)
 
-    def _design_work(self, design: Design, pool: Artifact) -> dict[str, Work]:
+    def _design_work(self, design: Design, made: Made) -> dict[str, Work]:
         runs: list[Run] = [(row.run_id, row.kind, row.shares, row.seed) for row in design.rows]
         first = self.settings.design.seed  # repeats of equal weights count up from it: pairs by seed
         runs += [(f"r{i:02d}", RANDOM, None, first + i) for i in range(self.settings.random_subsets)]
-        return self._proxies(runs, pool)
+        return self._proxies(runs, made)
 
-    def _confirming(self, learned: Artifact, pool: Artifact) -> dict[str, Work]:
+    def _confirming(self, learned: Artifact, made: Made) -> dict[str, Work]:
         """The learned weights on the seeds of the equal ones, so that the two can be compared seed by seed."""
         named = read_learned(learned).by_name()
         shares, first = tuple(named[name] for name in self.columns), self.settings.design.seed
         runs: list[Run] = [(f"l{i:02d}", LEARNED, shares, first + i) for i in range(self.settings.confirm)]
-        return self._proxies(runs, pool)
+        return self._proxies(runs, made)
 
-    def _proxies(self, runs: list[Run], pool: Artifact) -> dict[str, Work]:
-        table = read_table(pool.files()[0], ["length", HELD_OUT])
+    def _proxies(self, runs: list[Run], made: Made) -> dict[str, Work]:
+        table = read_table(made.pool.files()[0], ["length", HELD_OUT])
         free = _tokens(table.filter(pc.invert(table[HELD_OUT])))
         subset = self.settings.subset
+        inputs = fingerprint([item.ref for item in made])
         budget = subset.tokens or int((subset.share or 0.0) * free)
         check_budget(budget, self.settings.plan, table)
         return {
             run_id: ProxyWork(
-                self.shop.root, run_id, kind, shares, seed, budget, self.settings.seed, self.settings.plan,
+                self.shop.root, inputs, run_id, kind, shares, seed, budget, self.settings.seed, self.settings.plan,
                 self.settings.proxy, number,
             )
             for number, (run_id, kind, shares, seed) in enumerate(runs)
@@ -248,10 +257,3 @@ def read_confirmation(weights: Artifact) -> Confirmation:
 
 def _tokens(table: pa.Table) -> int:
     return int(pc.sum(table["length"]).as_py() or 0)
-
-
-def _identity(work: ProxyWork) -> dict[str, Any]:
-    return {
-        "kind": work.kind, "shares": work.shares, "seed": work.seed, "budget": work.budget, "tie_seed": work.tie_seed,
-        "plan": work.plan.model_dump(), "model": work.model.model_dump(),
-    }  # fmt: skip

@@ -1,6 +1,5 @@
 """Learning weights end to end on real pages with tiny proxies, and the promises each step makes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -24,7 +23,7 @@ from pipelines.commands.workshop import RuntimeOptions, open_workshop
 from pipelines.recipe import DEMO
 from pipelines.weigh.evidence import conclude, gain, verdict
 from pipelines.weigh.pool import HELD_OUT
-from pipelines.weigh.proxy import ProxyResult
+from pipelines.weigh.proxy import KEPT, ProxyResult
 from pipelines.weigh.settings import WeighSettings
 from pipelines.weigh.weighing import Weighing, results_of
 from raters.weights_file import read_weights
@@ -134,7 +133,7 @@ def test_killed_in_the_middle_of_the_proxies_it_ends_with_the_same_bytes(rated, 
     code = "import sys; from pathlib import Path; from tests.pipelines.test_weigh import *; "
     code += "weigh(Path(sys.argv[1]), settings(), workers=1)"
     process = subprocess.Popen([sys.executable, "-c", code, str(workspace)], cwd=Path(__file__).parents[2])
-    wait_for(lambda: len(list((workspace / "weigh/runs").glob("d*.json"))) >= 4, process)
+    wait_for(lambda: len(list((workspace / "weigh/runs").glob("d*.json"))) >= 4, process, timeout=400)
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = {path: os.stat(path).st_mtime_ns for path in (workspace / "weigh/runs").glob("d*.json")}
@@ -152,12 +151,16 @@ def wait_for(done, process, timeout=120):
 
 
 @pytest.mark.slow
-def test_more_runs_keep_the_ones_that_were_there(rated, weighed, tmp_path):
-    small = {path.name: json.loads(path.read_bytes()) for path in (weighed / "weigh/runs").glob("d*.json")}
-    workspace = copy(rated, tmp_path)
-    weigh(workspace, settings(design={"runs": 16, "repeats": 2}), workers=2)
-    for name, result in small.items():
-        assert json.loads((workspace / "weigh/runs" / name).read_bytes()) == result
+def test_a_larger_design_trains_only_what_is_new(rated, weighed, tmp_path):
+    subprocess.run(["cp", "-r", str(weighed), str(tmp_path / "w")], check=True)
+    kept = {path: os.stat(path).st_mtime_ns for path in (tmp_path / "w" / KEPT).glob("*.json")}
+    weigh(tmp_path / "w", settings(design={"runs": 16, "repeats": 2}, confirm=0), workers=2)
+    now = {path: os.stat(path).st_mtime_ns for path in (tmp_path / "w" / KEPT).glob("*.json")}
+    assert len(now) == len(kept) + 1
+    assert all(now[path] == at for path, at in kept.items())
+    fresh = copy(rated, tmp_path / "fresh")
+    weigh(fresh, settings(design={"runs": 16, "repeats": 2}, confirm=0), workers=2)
+    assert verify_command(tmp_path / "w", fresh) == 0
 
 
 @pytest.mark.slow
