@@ -18,9 +18,9 @@ import pyarrow as pa
 
 from corpus.artifacts import Artifact, artifacts_in
 from corpus.keyed_random import keyed_hashes
+from corpus.rank_correlation import spearman
 from corpus.scores import scores_of
 from corpus.shards import read_schema, read_table
-from mixtures.share_selection import spearman
 from raters.fasttext_evaluation import auc
 from raters.normalise import Floats, aligned, fit
 
@@ -71,7 +71,7 @@ def main() -> None:
             raw = table[score.name].to_numpy().astype(np.float64)
             turned = aligned(fit(raw, "quantile", score.name).apply(raw), score.better)
             known = np.isfinite(turned) & np.isfinite(levels) & sample
-            rank = spearman(turned[known], levels[known])
+            rank = spearman(turned[known], levels[known]) or np.nan
             here = np.isfinite(turned)
             above = auc(turned[here & textbooks], turned[here & forms]) if (here & forms).any() else np.nan
             print(f"{score.name:<48} {here.sum():>8,} {score.better:<7} {rank:>9.3f} {above:>6.3f}")

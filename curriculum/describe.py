@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from corpus.rank_correlation import spearman
 from curriculum.order import codes_and_names
 
 Floats = npt.NDArray[np.float64]
@@ -49,19 +50,8 @@ def describe(order: pa.Table, bands: int = 20) -> dict[str, Any]:
     }
 
 
-def spearman(values: Floats) -> float | None:
-    """Rank correlation of values with their position, ties averaged; None for fewer than two or all equal."""
-    if len(values) < 2:
-        return None
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    if len(counts) == 1:
-        return None
-    ranks = (np.cumsum(counts) - (counts + 1) / 2)[which]
-    return float(np.corrcoef(np.arange(len(values), dtype=np.float64), ranks)[0, 1])
-
-
 def _sortedness(values: Floats) -> dict[str, float | None]:
-    rho = spearman(values)
+    rho = spearman(np.arange(len(values)), values)
     if rho is None:
         return {"spearman": None, "displacement_mean": None, "displacement_p95": None}
     rows = np.argsort(values if rho >= 0 else -values, kind="stable")  # stable: equal scores are not out of place

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from corpus.config import Config
+from corpus.rank_correlation import spearman
 
 Floats = npt.NDArray[np.float64]
 TOP = 0.9
@@ -69,19 +70,6 @@ def macro_f1(table: npt.NDArray[np.int64]) -> float:
     """The unweighted mean of each level's F1 = 2 hits / (given + predicted), over levels that occur on either side."""
     total = table.sum(axis=0) + table.sum(axis=1)
     return float(np.mean(2 * np.diag(table)[total > 0] / total[total > 0]))
-
-
-def spearman(a: Floats, b: Floats) -> float | None:
-    """The rank correlation of n finite pairs, ties averaged, in [-1, 1]; None where a side is constant or n < 2."""
-    x, y = _ranks(a), _ranks(b)
-    if len(a) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def _ranks(values: Floats) -> Floats:
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[which])
 
 
 def _short(value: float | None) -> float | None:

@@ -10,8 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from corpus.artifacts import Artifact
 from corpus.keyed_random import keyed_hashes
+from corpus.rank_correlation import spearman
 from corpus.scores import Score
-from curriculum.describe import spearman
 from pipelines.report.excerpts import excerpt, web_link
 from pipelines.report.figure import INK, colour, drawing, short_count, svg
 from pipelines.report.quantities import count, percent, signed
@@ -119,7 +119,7 @@ def _weights(
     rows: list[dict[str, Any]] = []
     for score, values in columns:
         both = np.isfinite(values) & np.isfinite(composite) if len(values) == len(composite) else np.zeros(0, bool)
-        rho = spearman(values[both][np.argsort(composite[both], kind="stable")]) if both.any() else None
+        rho = spearman(composite[both], values[both]) if both.any() else None
         part = parts.get(score.name)
         rows.append(
             {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curriculum.describe import describe, spearman
+from curriculum.describe import describe
 from curriculum.policies import Interleaved, Shuffled, Sorted, arrange
 from tests.curriculum.making import pool, properties, visits_of
 
@@ -57,14 +57,6 @@ def test_orders_without_scores_have_no_measures_of_them():
     for name in ("spearman", "displacement_mean", "displacement_p95", "score_mean", "score_last_1_percent"):
         assert report[name] is None
     assert report["score_by_position"] == [None] * 20
-
-
-def test_spearman_averages_ties():
-    stats = pytest.importorskip("scipy.stats")
-    values = np.array([3, 1, 1, 2, 5, 3, 3, 0], float)
-    assert spearman(values) == pytest.approx(stats.spearmanr(np.arange(8), values).statistic)
-    assert spearman(np.ones(4)) is None
-    assert spearman(np.ones(1)) is None
 
 
 def test_a_table_read_back_has_the_same_report(tmp_path):
