@@ -36,27 +36,30 @@ TREES_THINNED = 10  # trees predict some hundred times slower than the closed fo
 
 
 class LearnSettings(Config):
-    """How shares are learned.
+    """How shares are learned."""
 
-    Attributes:
-        regressors: the candidates, of ridge, ridge_sqrt, gaussian_process and lightgbm (the extra `learn`).
-        folds: of the cross-validation.
-        search: the simulation.
-        resamples: of the bootstrap; a tenth of them, on a tenth of the candidates, where trees were chosen.
-        level: of all intervals.
-        seed: of folds and resamples.
-    """
-
-    regressors: tuple[str, ...] = Field(tuple(REGRESSORS), min_length=1)
-    folds: int = Field(5, ge=3)
+    regressors: tuple[str, ...] = Field(
+        tuple(REGRESSORS),
+        min_length=1,
+        description="the candidates, of ridge, ridge_sqrt, gaussian_process and lightgbm (the extra `learn`)",
+    )
+    folds: int = Field(5, ge=3, description="of the cross-validation")
     search: SearchSettings = SearchSettings()
-    resamples: int = Field(200, ge=20)
-    level: float = Field(0.95, gt=0, lt=1)
-    seed: int = Field(0, ge=0, lt=2**32)
+    resamples: int = Field(
+        200,
+        ge=20,
+        description="of the bootstrap; a tenth of them, on a tenth of the candidates, where trees were chosen",
+    )
+    level: float = Field(0.95, gt=0, lt=1, description="of all intervals")
+    seed: int = Field(0, ge=0, lt=2**32, description="of folds and resamples")
 
 
 class ShareEstimate(Config):
-    """One learned share, its interval, and what may be said of it beside an equal share."""
+    """One learned share, its interval, and what may be said of it beside an equal share.
+
+    The interval is of the share this procedure arrives at, a mean of many good vectors that leans towards equal shares;
+    it is not one of the best possible share. Each is taken alone: of many statements a few are expected to be wrong.
+    """
 
     name: str
     share: float

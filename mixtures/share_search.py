@@ -25,19 +25,14 @@ CHUNK = 8192
 
 
 class SearchSettings(Config):
-    """How many vectors are simulated and how many of the best are averaged.
+    """How many vectors are simulated and how many of the best are averaged."""
 
-    Attributes:
-        candidates: vectors drawn.
-        best: how many with the lowest prediction are averaged.
-        concentrations: of the Dirichlet distributions, in turn from draw to draw.
-        seed: of the draws.
-    """
-
-    candidates: int = Field(200_000, ge=1)
-    best: int = Field(128, ge=1)
-    concentrations: tuple[Concentration, ...] = Field((1.0,), min_length=1)
-    seed: int = Field(0, ge=0, lt=2**32)
+    candidates: int = Field(200_000, ge=1, description="vectors drawn")
+    best: int = Field(128, ge=1, description="how many with the lowest prediction are averaged")
+    concentrations: tuple[Concentration, ...] = Field(
+        (1.0,), min_length=1, description="of the Dirichlet distributions, in turn from draw to draw"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of the draws")
 
     @model_validator(mode="after")
     def _enough(self) -> "SearchSettings":
