@@ -35,7 +35,7 @@ class DesignSettings(Config):
     runs: int = Field(
         64,
         ge=0,
-        description="Dirichlet draws; 64 were enough to rank mixtures on RegMix's data with noise below half the spread",
+        description="Dirichlet draws; 64 ranked mixtures well on RegMix's data, with noise below half the spread",
     )
     strata: tuple[Concentration, ...] = Field(
         (0.1, 0.3, 1.0),
@@ -47,7 +47,7 @@ class DesignSettings(Config):
     repeats: int = Field(
         4,
         ge=0,
-        description="runs of equal shares, the first under the seed of all others, each later one under the next",
+        description="runs of equal shares, the first under the seed of the others, later ones under the next",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the draws, and the training seed of all but the later repeats")
 
