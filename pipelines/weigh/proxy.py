@@ -35,6 +35,8 @@ from raters.select import take_budget
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
 
+VERSION = 1
+"""Raised when the same settings would train or measure otherwise."""
 KEPT = "cache/proxies"
 """Results by the identity of their run, so that a larger design trains only what is new."""
 
@@ -82,7 +84,7 @@ class ProxyWork:
     def identity(self) -> dict[str, Any]:
         """What decides this run's result; its name and its place in the design do not."""
         return {
-            "inputs": self.inputs, "shares": self.shares, "seed": self.seed, "budget": self.budget,
+            "version": VERSION, "inputs": self.inputs, "shares": self.shares, "seed": self.seed, "budget": self.budget,
             "tie_seed": self.tie_seed, "plan": self.plan.model_dump(), "model": self.model.model_dump(),
         }  # fmt: skip
 
@@ -137,16 +139,20 @@ class ProxyWork:
         return free.take(pa.array(selection.rows))
 
     def _order(self, chosen: pa.Table, tokens: Artifact, folder: Path) -> Order:
-        """The subset, shuffled by the run's seed; documents of two subsets come in the same relative order."""
-        n = chosen.num_rows
+        """The subset in pieces of a sequence's length, shuffled by the run's seed.
+
+        A proxy's batch is a few thousand tokens: whole documents in a row would fill it with one text, and what the
+        last batches happen to hold would decide the loss. Pieces of two subsets come in the same relative order.
+        """
+        pieces = in_pieces(chosen, self.plan.sequence_length)
+        n = pieces.num_rows
         same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array(["subset"]))
         made = {
-            "source": chosen["source"].combine_chunks().dictionary_encode().cast(NAMES),
-            "id": chosen["id"].cast(pa.large_string()), "phase": same, "rule": same,
-            "visit": pa.array(np.zeros(n, np.int32)), "score": pa.nulls(n, pa.float32()),
+            "source": pieces["source"].combine_chunks().dictionary_encode().cast(NAMES),
+            "id": pieces["id"].cast(pa.large_string()), "phase": same, "rule": same, "score": pa.nulls(n, pa.float32()),
             "rephrased": pa.array(np.zeros(n, np.bool_)), "inherited": pa.array(np.zeros(n, np.bool_)),
         }  # fmt: skip
-        columns = [made[name] if name in made else chosen[name] for name in VISIT_SCHEMA.names]
+        columns = [made[name] if name in made else pieces[name] for name in VISIT_SCHEMA.names]
         visits = arrange(pa.Table.from_arrays(columns, schema=VISIT_SCHEMA), Shuffled(seed=self.seed))
         shards = [f"{tokens.name}/{path.name}" for path in tokens.files(".npy")]
         identity = fingerprint([self.run_id, self.seed, chosen["id"].to_pylist()])
@@ -169,6 +175,27 @@ class ProxyWork:
             "tokens": sum(row["length_sum"] for row in sums),
             "tokens_by_source": {row["source"]: row["length_sum"] for row in sums},
         }  # fmt: skip
+
+
+def in_pieces(documents: pa.Table, size: int) -> pa.Table:
+    """Documents cut into pieces of `size` tokens, the last one shorter; `visit` numbers the pieces of a document.
+
+    Args:
+        documents: columns `start` and `length` (in tokens) among any others, which every piece repeats.
+    """
+    lengths = documents["length"].to_numpy().astype(np.int64)
+    counts = -(-lengths // size)
+    rows = np.repeat(np.arange(len(lengths)), counts)
+    number = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start = documents["start"].to_numpy()[rows] + number * size
+    length = np.minimum(size, lengths[rows] - number * size)
+    cut = {
+        "start": pa.array(start),
+        "length": pa.array(length.astype(np.int32)),
+        "visit": pa.array(number.astype(np.int32)),
+    }
+    kept = {name: documents[name].take(pa.array(rows)) for name in documents.column_names if name not in cut}
+    return pa.table({**kept, **cut})
 
 
 def read_result(path: Path) -> ProxyResult:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corpus.artifacts import Artifact
 from corpus.config import validated
@@ -23,7 +25,7 @@ from pipelines.commands.workshop import RuntimeOptions, open_workshop
 from pipelines.recipe import DEMO
 from pipelines.weigh.evidence import conclude, gain, verdict
 from pipelines.weigh.pool import HELD_OUT
-from pipelines.weigh.proxy import KEPT, ProxyResult
+from pipelines.weigh.proxy import KEPT, ProxyResult, in_pieces
 from pipelines.weigh.settings import WeighSettings
 from pipelines.weigh.weighing import Weighing, results_of
 from raters.weights_file import read_weights
@@ -232,6 +234,19 @@ def test_noise_is_not_called_a_gain():
     assert "not distinguishable" in verdict(gain({0: 1.0, 1: 2.0, 2: 3.0}, {0: 1.1, 1: 1.9, 2: 3.0}))
     assert "no way to tell" in verdict(gain({0: 1.0}, {0: 0.5}))
     assert "nothing is known" in verdict(gain({0: 1.0}, {1: 0.5}))
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=12), st.integers(1, 300))
+def test_pieces_cover_their_documents_without_gaps(lengths, size):
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    ids = [str(i) for i in range(len(lengths))]
+    pieces = in_pieces(
+        pa.table({"id": ids, "start": starts, "length": pa.array(lengths, pa.int32())}), size
+    ).to_pylist()
+    assert all(1 <= piece["length"] <= size for piece in pieces)
+    assert len({(piece["id"], piece["visit"]) for piece in pieces}) == len(pieces)
+    covered = [at for piece in pieces for at in range(piece["start"], piece["start"] + piece["length"])]
+    assert covered == list(range(sum(lengths)))
 
 
 def test_documents_are_held_out_by_their_ids_and_never_selected(weighed_pool):
