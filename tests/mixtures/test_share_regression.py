@@ -241,7 +241,11 @@ def test_regmix_with_256_runs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("n", "least"), [(64, 0.94), (512, 0.97)])
-def test_regmix_with_all_candidates(n, least):
+def test_regmix_with_512_runs():
+    assert regmix_rank(512, 1, CLOSED) >= 0.97
+
+
+@pytest.mark.slow
+def test_regmix_with_64_runs_and_trees_among_the_candidates():
     pytest.importorskip("lightgbm")
-    assert regmix_rank(n, 1, [*CLOSED, TreeBag()]) >= least
+    assert regmix_rank(64, 1, [*CLOSED, TreeBag()]) >= 0.94
