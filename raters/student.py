@@ -35,7 +35,7 @@ class Learning(Config):
     """How a student learns."""
 
     bands: int = Field(6, ge=2, le=50, description="most classes that the teacher's scores are put in")
-    training: TrainingSettings = TrainingSettings()
+    training: TrainingSettings = Field(TrainingSettings(), description="some hundred texts want 100 epochs or so")
 
 
 class StudentReport(Config):
