@@ -74,8 +74,8 @@ class WeighSettings(Config):
     plan: Plan = Field(
         Plan.model_validate(
             {
-                "tokens": "1M", "sequence_length": 256, "batch_sequences": 16, "peak_lr": 3e-3, "threads": 1,
-                "phases": [{"warmup": "5%"}, {"stable": "65%"}, {"decay": "30%", "to": "1/30", "shape": "1-sqrt"}],
+                "tokens": "1M", "sequence_length": 256, "batch_sequences": 16, "peak_lr": 2e-3, "threads": 1,
+                "phases": [{"warmup": "25%"}, {"stable": "45%"}, {"decay": "30%", "to": "1/30", "shape": "1-sqrt"}],
                 "eval_every": "100%", "checkpoint_every": "50%",
             }
         ),
