@@ -27,7 +27,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_every_command_explains_itself():
-    for command in ("run", "ls", "show", "report", "sql", "doctor", "trace", "verify"):
+    for command in ("run", "rate", "weigh", "select", "ls", "show", "report", "sql", "doctor", "trace", "verify"):
         ended = gradatim(command, "--help")
         assert ended.returncode == 0
         assert "Usage" in ended.stdout
