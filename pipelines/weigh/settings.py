@@ -4,6 +4,8 @@ All of it is identity: a changed setting remakes what depends on it and nothing 
 prints each with its meaning.
 """
 
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from corpus.config import Config, Count, Share
@@ -16,6 +18,17 @@ from trainer_hooks.plan import Plan
 
 DEFAULT_VOCABULARY = 2_048
 PADDING = 64
+PLAN: dict[str, Any] = {
+    "tokens": "1M",
+    "sequence_length": 256,
+    "batch_sequences": 16,
+    "peak_lr": 2e-3,
+    "phases": [{"warmup": "25%"}, {"stable": "45%"}, {"decay": "30%", "to": "1/30", "shape": "1-sqrt"}],
+    "threads": 1,  # proxies run side by side, one a core
+    "eval_every": "100%",
+    "checkpoint_every": "50%",
+}
+"""A short run needs a long warm-up: with 5 % of it and 3e-3, seeds spread seven times as far."""
 
 
 class Combining(Config):
@@ -72,17 +85,20 @@ class WeighSettings(Config):
         ModelConfig(vocabulary=DEFAULT_VOCABULARY), description="the proxy; its vocabulary follows `vocabulary`"
     )
     plan: Plan = Field(
-        Plan.model_validate(
-            {
-                "tokens": "1M", "sequence_length": 256, "batch_sequences": 16, "peak_lr": 2e-3, "threads": 1,
-                "phases": [{"warmup": "25%"}, {"stable": "45%"}, {"decay": "30%", "to": "1/30", "shape": "1-sqrt"}],
-                "eval_every": "100%", "checkpoint_every": "50%",
-            }
-        ),
-        description="the plan that every proxy follows",
-    )  # fmt: skip
+        Plan.model_validate(PLAN), description="the plan that every proxy follows; keys not given are the default's"
+    )
     learn: LearnSettings = Field(LearnSettings(), description="how losses are regressed and the best weights searched")
     seed: int = Field(0, ge=0, description="keys the held-out documents, ties, random subsets and the proxies' seeds")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, data: Any) -> Any:
+        """What a plan or a model does not say is the default's, so that one key can be changed alone."""
+        filled = dict(data)
+        for name, default in (("plan", PLAN), ("model", {"vocabulary": DEFAULT_VOCABULARY})):
+            if isinstance(filled.get(name), dict):
+                filled[name] = {**default, **filled[name]}
+        return filled
 
     @property
     def proxy(self) -> ModelConfig:

@@ -210,6 +210,13 @@ def test_the_command_explains_its_settings_and_names_what_is_wrong(rated, tmp_pa
     assert weigh_settings(None, ()).proxy.vocabulary == 2048
 
 
+def test_one_key_of_the_plan_or_the_model_can_be_changed_alone():
+    changed = weigh_settings(None, ("plan.tokens=2M", "model.layers=2"))
+    plain = WeighSettings()
+    assert changed.plan == plain.plan.model_copy(update={"tokens": 2_000_000})
+    assert changed.model == plain.model.model_copy(update={"layers": 2})
+
+
 def result(kind, seed, loss):
     return ProxyResult(run_id=f"{kind}{seed}", kind=kind, shares=None, seed=seed, status="finished", losses={"a": loss},
                        subset="", documents=1, tokens=1, tokens_by_source={})  # fmt: skip
