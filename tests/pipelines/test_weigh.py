@@ -130,6 +130,14 @@ def test_a_second_run_makes_nothing_and_the_workers_do_not_matter(rated, weighed
 
 
 @pytest.mark.slow
+@pytest.mark.spark
+def test_proxies_run_as_spark_tasks_to_the_same_bytes(rated, weighed, tmp_path):
+    other = copy(rated, tmp_path)
+    weigh(other, settings(), runtime="spark", workers=2)
+    assert verify_command(weighed, other) == 0
+
+
+@pytest.mark.slow
 def test_killed_in_the_middle_of_the_proxies_it_ends_with_the_same_bytes(rated, weighed, tmp_path):
     workspace = copy(rated, tmp_path / "w")
     code = "import sys; from pathlib import Path; from tests.pipelines.test_weigh import *; "
