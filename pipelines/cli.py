@@ -99,7 +99,7 @@ def rate(
             "--rater",
             "-r",
             help="A kind of rater ([b]signals[/b]), or a name with settings: "
-            "[b]edu={kind: encoder, path: models/edu, head: regression}[/b]. Repeatable.",
+            "[b]edu={kind: encoder, model: models/edu, head: regression}[/b]. Repeatable.",
         ),
     ] = None,
     raters: Annotated[
