@@ -31,7 +31,7 @@ from rephrase.generator import Generator
 from rephrase.vllm_engine import VllmGenerator
 
 CHARACTERS = 800
-HARD_PAGES = 64
+HARD_PAGES = 200
 LEARNING = Learning(training=TrainingSettings(epochs=100))
 SOFT = JudgeSettings(max_characters=CHARACTERS)
 HARD = JudgeSettings(max_characters=CHARACTERS, labels="hard", max_tokens=16, attempts=1)
