@@ -71,7 +71,8 @@ def main() -> None:
             raw = table[score.name].to_numpy().astype(np.float64)
             turned = aligned(fit(raw, "quantile", score.name).apply(raw), score.better)
             known = np.isfinite(turned) & np.isfinite(levels) & sample
-            rank = spearman(turned[known], levels[known]) or np.nan
+            found = spearman(turned[known], levels[known])
+            rank = np.nan if found is None else found
             here = np.isfinite(turned)
             above = auc(turned[here & textbooks], turned[here & forms]) if (here & forms).any() else np.nan
             print(f"{score.name:<48} {here.sum():>8,} {score.better:<7} {rank:>9.3f} {above:>6.3f}")

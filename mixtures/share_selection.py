@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from corpus import rank_correlation
 from corpus.errors import InputError
 from corpus.keyed_random import keyed_hashes
 from mixtures.share_design import Floats
@@ -98,10 +99,8 @@ def by_vector(values: Floats, vector: Ints) -> Floats:
 
 def spearman(a: Floats, b: Floats) -> float:
     """Rank correlation with ties at their mean rank; NaN when either side is constant."""
-    ranks = [_ranks(a), _ranks(b)]
-    left, right = (r - r.mean() for r in ranks)
-    norm = float(np.sqrt((left @ left) * (right @ right)))
-    return float(left @ right) / norm if norm > 0 else float("nan")
+    found = rank_correlation.spearman(a, b)
+    return float("nan") if found is None else found
 
 
 def collapsed(predictions: Floats, losses: Floats) -> bool:
@@ -161,13 +160,6 @@ def _folds(table: RunTable, vector: Ints, folds: int, seed: int) -> Ints:
     firsts = [table.run_ids[int(np.argmax(vector == v))] for v in range(int(vector.max()) + 1)]
     rank = np.argsort(np.argsort(keyed_hashes(seed, firsts), kind="stable"), kind="stable")
     return (rank % folds).astype(np.int64)
-
-
-def _ranks(values: Floats) -> Floats:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: Floats = (ends - (counts - 1) / 2)[inverse]
-    return ranks
 
 
 def _check(table: RunTable, n_vectors: int, folds: int) -> None:
