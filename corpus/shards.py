@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -104,6 +105,18 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a Parquet file; raises ArtifactError for one that is missing or damaged."""
     try:
         return pq.ParquetFile(path).read(columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_rows(path: Path, first: int, stop: int, columns: list[str] | None = None) -> pa.Table:
+    """Rows [first, stop) of a Parquet file, reading only the row groups that hold them. Raises as `read_table` does."""
+    try:
+        file = pq.ParquetFile(path)
+        rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        begins = list(accumulate(rows, initial=0))
+        held = [i for i, size in enumerate(rows) if begins[i] < stop and begins[i] + size > first]
+        return file.read_row_groups(held, columns).slice(first - begins[held[0]] if held else 0, stop - first)
     except (OSError, pa.ArrowInvalid) as error:
         raise _unreadable(path, error) from error
 

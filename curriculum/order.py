@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from corpus.artifacts import Artifact, InputRef, begin, describe_part, finish
 from corpus.errors import ArtifactError, GradatimError
-from corpus.shards import atomic_path, read_table, write_table
+from corpus.shards import atomic_path, read_rows, read_table, write_table
 from corpus.tokens import Ids
 
 NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -87,6 +87,13 @@ class Order:
         """The visits as a table of ORDER_SCHEMA (or some of its columns), in reading order."""
         return read_table(self.artifact.folder / _TABLE, columns).unify_dictionaries()
 
+    def visits(self, first: int, stop: int, columns: list[str] | None = None) -> pa.Table:
+        """Visits [first, stop) as `table` gives them; only the row groups that hold them are read.
+
+        Raises ArtifactError for a table that is missing or damaged.
+        """
+        return read_rows(self.artifact.folder / _TABLE, first, stop, columns).unify_dictionaries()
+
     def locate(self, position: int) -> tuple[int, int]:
         """The visit that holds a token of the stream, and the token's offset in it.
 
@@ -107,41 +114,44 @@ class Order:
                 where=str(self.artifact.folder),
             )
         first = int(np.searchsorted(self._ends, token_a, side="right"))
-        last = int(np.searchsorted(self._ends[first:], token_b, side="left")) + first
-        return first, last + 1
+        reach = self._ends[first : first + token_b - token_a]  # the last is among these: no visit is without tokens
+        return first, first + int(np.searchsorted(reach, token_b, side="left")) + 1
 
     def read(self, token_a: int, token_b: int, token_arrays: Sequence[Ids]) -> Ids:
         """Gather tokens [token_a, token_b) of the ordered stream.
 
         Args:
             token_a, token_b: a range within [0, n_tokens], not empty.
-            token_arrays: the token ids of each shard, in the order of `shards`, all of one dtype. Wrap memory maps
-                in `np.asarray` once: slices of plain arrays are cheaper, and stay mapped.
+            token_arrays: the token ids of each shard, in the order of `shards`, all of one dtype; memory maps stay
+                mapped.
 
         Returns: shape (token_b - token_a,), in the shards' dtype.
 
         Raises: OrderError for a range outside the order; ArtifactError for shards the order was not made from.
         """
         first, stop = self.visits_between(token_a, token_b)
-        out = np.empty(token_b - token_a, token_arrays[0].dtype)
-        rows = (column[first:stop].tolist() for column in (self._ends, self._shard, self._start))
-        begin_at = int(self._ends[first - 1]) if first else 0
-        for end, shard, start in zip(*rows, strict=True):
-            low, high = max(begin_at, token_a), min(end, token_b)
-            at = start + low - begin_at
-            ids = token_arrays[shard]
-            piece = ids[at : at + high - low]
-            if len(piece) != high - low or ids.dtype != out.dtype:
-                raise self._foreign(shard, at + high - low, ids)
-            out[low - token_a : high - token_a] = piece
-            begin_at = end
-        return out
+        shard, low = self._shard[first:stop].tolist(), self._start[first:stop].copy()
+        ends, before = self._ends[first:stop], int(self._ends[first - 1]) if first else 0
+        high = low + np.diff(ends, prepend=before)
+        low[0] += token_a - before
+        high[-1] -= ends[-1] - token_b
+        if max(shard) >= len(token_arrays):
+            raise self._foreign(shard, high.tolist(), token_arrays)
+        views = {number: memoryview(token_arrays[number]) for number in set(shard)}
+        pieces = [views[number][a:b] for number, a, b in zip(shard, low.tolist(), high.tolist(), strict=True)]
+        stream = bytearray().join(pieces)  # one copy of all; assigning to slices costs twice as much a visit
+        dtype = token_arrays[shard[0]].dtype
+        if len(stream) != (token_b - token_a) * dtype.itemsize or len({view.format for view in views.values()}) > 1:
+            raise self._foreign(shard, high.tolist(), token_arrays)
+        return np.frombuffer(stream, dtype)
 
-    def _foreign(self, shard: int, need: int, ids: Ids) -> ArtifactError:
+    def _foreign(self, shard: list[int], high: list[int], token_arrays: Sequence[Ids]) -> ArtifactError:
+        held = [len(token_arrays[number]) if number < len(token_arrays) else 0 for number in shard]
+        at = next((i for i, need in enumerate(high) if need > held[i]), 0)
         return ArtifactError(
             f"{self.artifact.name} does not fit the token shards given",
-            expected=f"at least {need:,} tokens in {self.shards[shard]}, and one dtype in all shards",
-            found=f"{len(ids):,} tokens of {ids.dtype}",
+            expected=f"at least {high[at]:,} tokens in {self.shards[shard[at]]}, and one dtype in all shards",
+            found=f"{held[at]:,} tokens; dtypes {', '.join(sorted({str(ids.dtype) for ids in token_arrays}))}",
             fix="give the shards the order was made from, in the order of its `shards`",
         )
 
