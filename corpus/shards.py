@@ -50,33 +50,40 @@ def write_text(path: Path, text: str) -> None:
 
 
 class TableWriter:
-    """Streams record batches of one schema into one Parquet file; use inside `atomic_path`."""
+    """Streams record batches of one schema into one Parquet file; use inside `atomic_path`.
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
-        self._schema = schema
+    `rows` is the length of a row group; `dictionary` names the columns worth encoding as one (default: all).
+    """
+
+    def __init__(
+        self, path: Path, schema: pa.Schema, *, rows: int = ROW_GROUP_ROWS, dictionary: list[str] | bool = True
+    ) -> None:
+        self._writer = pq.ParquetWriter(
+            path, schema, compression="zstd", compression_level=3, use_dictionary=dictionary
+        )
+        self._schema, self._group = schema, rows
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
         self.total_rows = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Add rows; row groups are cut at 2,000 rows whatever the batches' sizes, so bytes do not depend on them.
+        """Add rows; row groups are cut at one length whatever the batches' sizes, so bytes do not depend on them.
 
-        Only where 2,000 rows would hold more than 256 MB is a group cut earlier, after a whole batch.
+        Only where a group would hold more than 256 MB is a group cut earlier, after a whole batch.
         """
         self._waiting.append(batch)
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
         self.total_rows += batch.num_rows
-        while self._rows >= ROW_GROUP_ROWS:
-            self._flush(ROW_GROUP_ROWS)
+        while self._rows >= self._group:
+            self._flush(self._group)
         if self._bytes >= ROW_GROUP_BYTES:
             self._flush(self._rows)
 
     def _flush(self, rows: int) -> None:
         table = pa.Table.from_batches(self._waiting, self._schema)
-        self._writer.write_table(table.slice(0, rows).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+        self._writer.write_table(table.slice(0, rows).combine_chunks(), row_group_size=self._group)
         rest = table.slice(rows)
         self._waiting, self._rows, self._bytes = rest.to_batches(), rest.num_rows, rest.nbytes
 

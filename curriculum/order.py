@@ -7,18 +7,19 @@ the table: a billion visits cost no memory until they are read. The order of a r
 How it is used: `write_order(...)` once; `Order.open(folder).read(a, b, arrays)` for each sequence of tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from corpus.artifacts import Artifact, InputRef, begin, describe_part, finish
 from corpus.errors import ArtifactError, GradatimError
-from corpus.shards import atomic_path, read_rows, read_table, write_table
+from corpus.shards import TableWriter, atomic_path, read_rows, read_table
 from corpus.tokens import Ids
 
 NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -35,6 +36,8 @@ ORDER_SCHEMA = pa.schema(
         pa.field("rule", NAMES, nullable=False),
     ]
 )
+ROW_GROUP_VISITS = 122_880
+_REPEATED = ["source", "phase", "rule", "visit", "shard"]  # columns of few values, worth a dictionary
 _TABLE, _ENDS, _SHARD, _START = "order.parquet", "ends.npy", "shard.npy", "start.npy"
 
 
@@ -158,7 +161,7 @@ class Order:
 
 def write_order(
     folder: Path,
-    table: pa.Table,
+    visits: pa.Table | Iterable[pa.RecordBatch],
     *,
     name: str,
     fingerprint: str,
@@ -169,14 +172,15 @@ def write_order(
     """Write an order artifact: the visits in reading order, and the arrays a loader maps.
 
     Args:
-        table: at least the columns of ORDER_SCHEMA; others, such as `id`, are left out.
+        visits: at least the columns of ORDER_SCHEMA, as a table or as batches of a stream, names as text or codes; other
+            columns are left out. Neither the sizes of batches nor the codes change the bytes.
         config: what the order was made with; the list of shards is added to it.
         shards: names of the token shards that the column `shard` counts, from 0.
 
     Raises: OrderError for an order without visits, or with one that holds no tokens or points to no shard.
     """
     begin(folder, fingerprint)
-    totals = write_order_files(folder, table, name=name, shards=shards)
+    totals = write_order_files(folder, visits, name=name, shards=shards)
     parts = [describe_part(folder, folder / file) for file in (_TABLE, _ENDS, _SHARD, _START)]
     config = {**config, "shards": list(shards)}
     return finish(
@@ -191,20 +195,69 @@ def write_order(
     )
 
 
-def write_order_files(folder: Path, table: pa.Table, *, name: str, shards: Sequence[str]) -> dict[str, Any]:
+def write_order_files(
+    folder: Path, visits: pa.Table | Iterable[pa.RecordBatch], *, name: str, shards: Sequence[str]
+) -> dict[str, Any]:
     """Write the files of an order into a folder whose manifest someone else writes; returns the totals.
 
     Arguments and errors as in `write_order`.
     """
-    visits = as_order(table)
-    lengths, shard = visits["length"].to_numpy(), visits["shard"].to_numpy()
-    _check(lengths, shard, len(shards), name)
-    write_table(folder / _TABLE, visits)
-    ends = np.cumsum(lengths, dtype=np.int64)
-    for file, values in ((_ENDS, ends), (_SHARD, shard), (_START, visits["start"].to_numpy())):
-        with atomic_path(folder / file) as temporary, temporary.open("wb") as out:
-            np.save(out, values)
-    return {"visits": len(ends), "tokens": int(ends[-1]), "tokens_by_source": _by_source(visits, lengths)}
+    batches = visits.to_batches() if isinstance(visits, pa.Table) else visits
+    tokens = 0
+    by_source: Counter[str] = Counter()
+    with ExitStack() as files:
+        arrays = {
+            file: files.enter_context(_growing_array(folder / file, dtype))
+            for file, dtype in ((_ENDS, np.int64), (_SHARD, np.int32), (_START, np.int64))
+        }
+        path = files.enter_context(atomic_path(folder / _TABLE))
+        table = files.enter_context(TableWriter(path, ORDER_SCHEMA, rows=ROW_GROUP_VISITS, dictionary=_REPEATED))
+        for group in _regrouped(batches):
+            rows = as_order(group)
+            lengths, shard = rows["length"].to_numpy(), rows["shard"].to_numpy()
+            _check(lengths, shard, len(shards), name)
+            ends = tokens + np.cumsum(lengths, dtype=np.int64)
+            tokens = int(ends[-1]) if len(ends) else tokens
+            for file, values in ((_ENDS, ends), (_SHARD, shard), (_START, rows["start"].to_numpy())):
+                arrays[file](values)
+            table.write(rows.to_batches()[0])
+            by_source.update(_by_source(rows, lengths))
+        if not table.total_rows:
+            raise OrderError(f"the order {name} has no visits", fix="check what its mixture asks for and what there is")
+    return {"visits": table.total_rows, "tokens": tokens, "tokens_by_source": dict(sorted(by_source.items()))}
+
+
+def _regrouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The same rows in tables of one row group each, so that dictionaries and bytes do not depend on the batches."""
+    waiting: list[pa.RecordBatch] = []
+    n = 0
+    for batch in batches:
+        waiting.append(batch)
+        n += batch.num_rows
+        while n >= ROW_GROUP_VISITS:
+            table = pa.Table.from_batches(waiting)
+            yield table.slice(0, ROW_GROUP_VISITS)
+            waiting, n = table.slice(ROW_GROUP_VISITS).to_batches(), n - ROW_GROUP_VISITS
+    if n:
+        yield pa.Table.from_batches(waiting)
+
+
+@contextmanager
+def _growing_array(path: Path, dtype: type[np.generic]) -> Iterator[Callable[[npt.NDArray[Any]], None]]:
+    """A .npy file that grows: yields a function that appends values. The header, with the length, is written last."""
+    n = 0
+    with atomic_path(path) as temporary, temporary.open("wb") as out:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(out, {**header, "shape": (0,)})
+
+        def append(values: npt.NDArray[Any]) -> None:
+            nonlocal n
+            n += len(values)
+            out.write(np.ascontiguousarray(values, dtype).data)
+
+        yield append
+        out.seek(0)  # numpy leaves room in the header for any length
+        np.lib.format.write_array_header_1_0(out, {**header, "shape": (n,)})
 
 
 def as_order(table: pa.Table) -> pa.Table:
@@ -252,7 +305,7 @@ def codes_and_names(column: pa.ChunkedArray | pa.Array) -> tuple[npt.NDArray[np.
 
 def _check(lengths: npt.NDArray[np.int32], shard: npt.NDArray[np.int32], n_shards: int, name: str) -> None:
     if not len(lengths):
-        raise OrderError(f"the order {name} has no visits", fix="check what its mixture asks for and what there is")
+        return
     if lengths.min() < 1:
         empty = int((lengths < 1).sum())
         raise OrderError(f"{empty:,} visits of {name} hold no tokens", expected="one or more in each")
@@ -265,8 +318,8 @@ def _check(lengths: npt.NDArray[np.int32], shard: npt.NDArray[np.int32], n_shard
 
 
 def _by_source(visits: pa.Table, lengths: npt.NDArray[np.int32]) -> dict[str, int]:
-    codes, names = codes_and_names(visits["source"])
-    table = pa.table({"code": codes, "length": lengths})
-    sums = table.group_by("code").aggregate([("length", "sum")])
-    found = dict(zip(sums["code"].to_pylist(), pc.cast(sums["length_sum"], pa.int64()).to_pylist(), strict=True))
-    return {name: int(found[code]) for code, name in enumerate(names)}
+    encoded = visits["source"].combine_chunks()
+    names = encoded.dictionary.to_pylist()
+    sums = np.zeros(len(names), np.int64)
+    np.add.at(sums, encoded.indices.to_numpy(), lengths)
+    return dict(zip(names, sums.tolist(), strict=True))

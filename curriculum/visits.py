@@ -1,12 +1,12 @@
 """Candidates and visits: the documents an order can draw from, and the readings of them it is made of.
 
-A candidate is one document of the token shards with its score. A visit is the n-th reading of a candidate in a
-run; a mixture draws the visits (`mixtures.mixture.draw`) and a policy arranges them (`curriculum.policies.arrange`).
-All of it is tables and arrays: nothing here loops over documents in Python except the hash of their ids.
+A candidate is one document of the token shards with its scores. A visit is the n-th reading of a candidate in a
+run; a mixture draws the visits (`mixtures.mixture.draw`) and a policy arranges them (`curriculum.arrange`). Which
+component of the mixture a visit fills is kept with it; a visit may be a piece of its document, where a phase ends amid.
+All of it is tables and arrays: nothing here loops over documents in Python.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,26 +15,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpus.errors import SchemaError
-from corpus.keyed_random import keyed_hashes
+from corpus.keyed_random import digests
 from corpus.tokens import DOCS_SCHEMA
-from curriculum.order import NAMES, ORDER_SCHEMA, OrderError, encode_names
+from curriculum.order import NAMES, encode_names
 
 CANDIDATE_SCHEMA = pa.schema(
     [
-        pa.field("id", pa.large_string(), nullable=False),
+        pa.field("digest", pa.int64(), nullable=False),
         pa.field("shard", pa.int32(), nullable=False),
         pa.field("doc", pa.int32(), nullable=False),
         pa.field("start", pa.int64(), nullable=False),
         pa.field("length", pa.int32(), nullable=False),
         pa.field("source", NAMES, nullable=False),
-        pa.field("score", pa.float32()),
         pa.field("rephrased", pa.bool_(), nullable=False),
         pa.field("inherited", pa.bool_(), nullable=False),
     ]
 )
-VISIT_SCHEMA = pa.schema([*ORDER_SCHEMA, *(CANDIDATE_SCHEMA.field(name) for name in ("id", "rephrased", "inherited"))])
+VISIT_SCHEMA = pa.schema(
+    [
+        *CANDIDATE_SCHEMA,
+        pa.field("component", NAMES, nullable=False),
+        pa.field("phase", NAMES, nullable=False),
+        pa.field("visit", pa.int32(), nullable=False),
+    ]
+)
 _MAX_GENERATIONS = 16
-_IDS_AT_ONCE = 1 << 20
 
 
 def candidates(
@@ -44,79 +49,48 @@ def candidates(
 
     Args:
         shards: name and document table (corpus.tokens.DOCS_SCHEMA) of each token shard.
-        scores: columns `id` and `score` (float32; null: not rated); ids may be absent. None: nothing is rated.
+        scores: `id` and any number of columns to order or draw by (scores in float32, levels and labels; null: not
+            rated); ids may be absent. None: nothing is rated.
         parents: columns `id` and `parent_id`, a row for each rephrasing; a null parent_id counts as no row.
 
-    Returns: CANDIDATE_SCHEMA. A rephrasing without a score of its own gets that of its nearest rated ancestor
-    (`inherited` is then true); `rephrased` marks every document with a parent.
+    Returns: CANDIDATE_SCHEMA and the columns of `scores`. A rephrasing without any score of its own gets those of its
+    nearest rated ancestor (`inherited` is then true); `rephrased` marks every document with a parent.
 
-    Raises: SchemaError for other columns, an id with two scores or two parents, a score that is not finite,
+    Raises: SchemaError for other columns, an id with two rows of scores or two parents, a score that is not finite,
     a document without tokens, or parents that go round in a circle.
     """
     if not shards:
         raise SchemaError("there are no token shards to draw from", expected="one or more")
     documents = pa.concat_tables([_numbered(index, name, docs) for index, (name, docs) in enumerate(shards)])
-    rated = _lookup(scores, "score", pl.Float32)
-    finite = rated["score"].is_finite()
-    if not finite.all():
-        raise SchemaError(
-            f"{(~finite).sum():,} scores are not finite numbers",
-            expected="a number, or null where a document was not rated",
-            found=f"id {rated.filter(~finite)['id'].to_list()[0]}",
-        )
-    parent = _lookup(parents, "parent_id", pl.String)
+    rated = _lookup(scores if scores is not None else pa.table({"id": pa.array([], pa.string())}))
+    for name in rated.columns[1:]:
+        _refuse_not_finite(rated, name)
+    parent = _lookup(parents, ("parent_id",)) if parents is not None else _NO_PARENTS
     ids = pl.DataFrame({"id": pl.from_arrow(documents["id"])}).with_row_index("row")
-    own = ids.join(rated, on="id", how="left", maintain_order="left")["score"]
     ancestor = ids.join(parent, on="id", how="left", maintain_order="left").select("row", "parent_id")
-    heirs = _inherit(ancestor.filter(own.is_null() & pl.col("parent_id").is_not_null()), rated, parent)
-    score = own.to_numpy(writable=True)
-    score[heirs["row"].to_numpy()] = heirs["score"].to_numpy()
+    own = ids.join(rated.with_columns(_rated=True), on="id", how="left", maintain_order="left").drop("id")
+    heirs = _inherit(ancestor.filter(own["_rated"].is_null() & pl.col("parent_id").is_not_null()), rated, parent)
+    columns = own.drop("_rated").update(heirs, on="row", how="left", maintain_order="left").drop("row")
     inherited = np.zeros(len(ids), np.bool_)
     inherited[heirs["row"].to_numpy()] = True
-    found = {name: documents[name] for name in ("id", "shard", "doc", "start", "length")}
-    return pa.table(
-        {
-            **found,
-            "id": documents["id"].cast(pa.large_string()),
-            "source": encode_names(documents["source"]),
-            "score": pa.array(score, pa.float32(), from_pandas=True),
-            "rephrased": ancestor["parent_id"].is_not_null().to_numpy(),
-            "inherited": inherited,
-        },
-        schema=CANDIDATE_SCHEMA,
-    ).combine_chunks()
-
-
-def check_visits(visits: pa.Table) -> None:
-    """Raise OrderError unless a table has the columns and types of VISIT_SCHEMA."""
-    for field in VISIT_SCHEMA:
-        if field.name not in visits.column_names or visits.schema.field(field.name).type != field.type:
-            raise OrderError(
-                "this table does not hold visits",
-                expected=f"a column {field.name} of {field.type}",
-                found=", ".join(f"{other.name} {other.type}" for other in visits.schema),
-                fix="draw them from candidates with mixtures.mixture.draw",
-            )
-
-
-def visit_hashes(
-    seed: int, ids: pa.ChunkedArray | pa.Array, visits: npt.NDArray[np.int32] | int
-) -> npt.NDArray[np.uint64]:
-    """A uint64 for each visit, shape (n,), from the seed, the document's id and the visit's number alone.
-
-    The id is hashed by xxh3-64 under the seed; the visit is stirred in by the SplitMix64 finaliser, a bijection,
-    so that two documents never collide in one epoch unless their ids' hashes do.
-    """
-    keys = chain.from_iterable(_slices(ids))
-    mixed = keyed_hashes(seed, keys) + np.asarray(visits, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return _stir(mixed)
+    made = {
+        **{name: documents[name] for name in ("shard", "doc", "start", "length")},
+        "digest": digests(documents["id"]),
+        "source": encode_names(documents["source"]),
+        "rephrased": ancestor["parent_id"].is_not_null().to_numpy(),
+        "inherited": inherited,
+    }
+    table = pa.table({name: made[name] for name in CANDIDATE_SCHEMA.names}, schema=CANDIDATE_SCHEMA)
+    for name in columns.columns:
+        table = table.append_column(name, _column(columns[name]))
+    return table.combine_chunks()
 
 
 def canonical_sort(visits: pa.Table, keys: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.uint32]:
     """Rows of a table of candidates or visits sorted by the keys, shape (n,), whatever order they came in.
 
-    Rows equal in every key follow their id, shard, document and visit number: this happens only where hashes
-    collide or a document lies in two shards, so the slow comparison of ids is made only then.
+    Rows equal in every key follow their digest, shard, document and visit number: this happens only where hashes
+    collide or a document lies in two shards, so the longer comparison is made only then.
     """
     frame = pl.DataFrame({f"key{i}": key for i, key in enumerate(keys)})
     rows = frame.select(pl.arg_sort_by(frame.columns)).to_series().to_numpy()
@@ -125,7 +99,7 @@ def canonical_sort(visits: pa.Table, keys: Sequence[npt.NDArray[np.generic]]) ->
         sorted_key = key[rows]
         equal &= sorted_key[1:] == sorted_key[:-1]
     if equal.any():
-        names = [name for name in ("id", "shard", "doc", "visit") if name in visits.column_names]
+        names = [name for name in ("digest", "shard", "doc", "visit", "start") if name in visits.column_names]
         frame = frame.with_columns([pl.Series(name, visits[name]) for name in names])
         rows = frame.select(pl.arg_sort_by(frame.columns)).to_series().to_numpy()
     return rows
@@ -154,11 +128,6 @@ def _stir(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def _slices(ids: pa.ChunkedArray | pa.Array) -> Iterator[list[str]]:
-    for at in range(0, len(ids), _IDS_AT_ONCE):
-        yield ids.slice(at, _IDS_AT_ONCE).to_pylist()
-
-
 def _numbered(index: int, name: str, docs: pa.Table) -> pa.Table:
     if not docs.schema.equals(DOCS_SCHEMA):
         raise SchemaError(
@@ -174,37 +143,63 @@ def _numbered(index: int, name: str, docs: pa.Table) -> pa.Table:
     return docs.drop_columns(["n_bytes"]).append_column("shard", shard).append_column("doc", doc)
 
 
-def _lookup(table: pa.Table | None, value: str, dtype: type[pl.DataType]) -> pl.DataFrame:
-    """A table as one row an id, without nulls; the same row twice counts once."""
-    if table is None:
-        return pl.DataFrame(schema={"id": pl.String, value: dtype})
-    if not {"id", value} <= set(table.column_names):
-        raise SchemaError(f"expected the columns id and {value}", found=", ".join(table.column_names))
-    frame = pl.DataFrame({name: pl.from_arrow(table[name]) for name in ("id", value)})
-    frame = frame.with_columns(pl.col(value).cast(dtype)).drop_nulls()
+_NO_PARENTS = pl.DataFrame(schema={"id": pl.String, "parent_id": pl.String})
+
+
+def _lookup(table: pa.Table, values: Sequence[str] = ()) -> pl.DataFrame:
+    """A table as one row an id, without rows that hold nothing; the same row twice counts once."""
+    if not {"id", *values} <= set(table.column_names):
+        raise SchemaError(
+            f"expected the columns {', '.join(('id', *values))}", found=", ".join(table.column_names)
+        )
+    names = ["id", *(values or (name for name in table.column_names if name != "id"))]
+    if taken := set(names) & set(VISIT_SCHEMA.names):
+        raise SchemaError(f"a score cannot be called {sorted(taken)[0]!r}: every visit has a column of that name")
+    frame = pl.DataFrame({name: pl.from_arrow(table[name]) for name in names})
+    if len(names) > 1:
+        frame = frame.filter(~pl.all_horizontal(pl.col(names[1:]).is_null()), pl.col("id").is_not_null())
     if frame["id"].is_duplicated().any():
         frame = frame.unique()
     twice = frame.filter(frame["id"].is_duplicated())
     if twice.height:
         raise SchemaError(
-            f"{twice['id'].n_unique():,} documents have more than one {value}",
+            f"{twice['id'].n_unique():,} documents have more than one {' or '.join(names[1:])}",
             found=f"id {sorted(twice['id'].to_list())[0]}",
         )
     return frame
 
 
+def _refuse_not_finite(rated: pl.DataFrame, name: str) -> None:
+    if not rated[name].dtype.is_float():
+        return
+    wrong = rated.filter(~pl.col(name).is_finite())
+    if wrong.height:
+        raise SchemaError(
+            f"{wrong.height:,} scores are not finite numbers",
+            expected="a number, or null where a document was not rated",
+            found=f"{name} of id {wrong['id'].to_list()[0]}",
+        )
+
+
 def _inherit(pending: pl.DataFrame, rated: pl.DataFrame, parent: pl.DataFrame) -> pl.DataFrame:
-    """Scores for (row, parent_id) from the nearest rated ancestor, as (row, score); rows without one are left out."""
-    found = [pl.DataFrame(schema={"row": pending.schema["row"], "score": pl.Float32})]
+    """Scores for (row, parent_id) from the nearest rated ancestor, by row; rows without one are left out."""
+    found = [pl.DataFrame(schema={"row": pending.schema["row"], **dict(list(rated.schema.items())[1:])})]
     for _ in range(_MAX_GENERATIONS):
         if not pending.height:
             return pl.concat(found)
-        tried = pending.join(rated, left_on="parent_id", right_on="id", how="left")
-        found.append(tried.filter(pl.col("score").is_not_null()).select("row", "score"))
-        rest = tried.filter(pl.col("score").is_null()).select("row", id="parent_id")
+        tried = pending.join(rated.with_columns(_rated=True), left_on="parent_id", right_on="id", how="left")
+        found.append(tried.filter(pl.col("_rated").is_not_null()).drop("parent_id", "_rated"))
+        rest = tried.filter(pl.col("_rated").is_null()).select("row", id="parent_id")
         pending = rest.join(parent, on="id", how="inner").select("row", "parent_id")
     raise SchemaError(
         "the parents of rephrasings go round in a circle, or over too many generations",
         expected=f"at most {_MAX_GENERATIONS} generations",
         found=f"id {sorted(pending['parent_id'].to_list())[0]} is still not an original",
     )
+
+
+def _column(values: pl.Series) -> pa.Array | pa.ChunkedArray:
+    """A column as Arrow, names encoded; minus zero becomes zero, so that equal scores are equal bytes."""
+    if values.dtype.is_float():
+        return (values + 0.0).to_arrow()
+    return encode_names(values.cast(pl.String).to_arrow()) if values.dtype == pl.Categorical else values.to_arrow()

@@ -22,7 +22,8 @@ from pydantic import Field
 
 from corpus.config import Config, Count, Share, nearest
 from curriculum.order import codes_and_names
-from curriculum.visits import VISIT_SCHEMA, canonical_sort, visit_hashes
+from curriculum.keyed_hash import visit_hashes
+from curriculum.visits import VISIT_SCHEMA, canonical_sort
 from mixtures.shares import MixtureError, largest_remainder, normalised
 
 MANY_EPOCHS = 4
@@ -153,15 +154,18 @@ def draw(candidates: pa.Table, allocation: Allocation, seed: int, phase: str = "
     by_place = canonical_sort(candidates, [shard, doc, visit])
     carried = candidates.select([name for name in candidates.column_names if name != "length"])
     drawn = carried.combine_chunks().take(pa.array(rows[by_place])).combine_chunks()
-    said = [f"drawn for {row.name}" for row in allocation.rows]
     made = {
         "visit": pa.array(visit[by_place], pa.int32()),
         "length": pa.array(length[by_place], pa.int32()),
         "phase": _names(np.zeros(len(rows), np.int32), [phase]),
-        "rule": _names(key_of[rows[by_place]], said),
+        "component": _names(key_of[rows[by_place]], [row.name for row in allocation.rows]),
     }
     columns = [made[name] if name in made else drawn[name] for name in VISIT_SCHEMA.names]
-    return pa.Table.from_arrays(columns, schema=VISIT_SCHEMA)
+    visits = pa.Table.from_arrays(columns, schema=VISIT_SCHEMA)
+    for field in candidates.schema:
+        if field.name not in VISIT_SCHEMA.names:
+            visits = visits.append_column(field, drawn[field.name])
+    return visits
 
 
 def allocation_table(allocation: Allocation) -> list[dict[str, str]]:
@@ -273,8 +277,8 @@ def _draw_one(
     taken = (np.tile(rows, epochs), visit, np.tile(lengths, epochs))
     if not rest:
         return taken
-    part = candidates.select(["id", "shard", "doc"]).take(pa.array(rows))
-    turn = canonical_sort(part, [visit_hashes(seed, part["id"], epochs)])
+    part = candidates.select(["digest", "shard", "doc"]).take(pa.array(rows))
+    turn = canonical_sort(part, [visit_hashes(seed, part["digest"].to_numpy(), epochs)])
     ends = np.cumsum(lengths[turn], dtype=np.int64)
     n = int(np.searchsorted(ends, rest, side="left")) + 1
     last = lengths[turn[:n]].copy()

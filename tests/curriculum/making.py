@@ -34,15 +34,19 @@ def pool(sources: dict[str, Sequence[int]], seed: int = 0, scored: bool = True) 
     shards = [(name, docs_table(lengths, name)) for name, lengths in sources.items()]
     ids = [id for _, docs in shards for id in docs["id"].to_pylist()]
     values = np.random.default_rng(seed).integers(0, 5, len(ids)).astype(np.float32)  # few values: many ties
-    return candidates(shards, pa.table({"id": ids, "score": values}) if scored else None)
+    return candidates(shards, pa.table({"id": ids, "edu": values if scored else pa.nulls(len(ids), pa.float32())}))
 
 
-def visits_of(table: pa.Table, visit: int = 0) -> pa.Table:
+def visits_of(table: pa.Table, visit: int = 0, phase: str = "") -> pa.Table:
     """Each candidate once, as the given visit."""
-    names = encode_names(pa.array([""] * table.num_rows, pa.string()))
-    made = {"visit": pa.array(np.full(table.num_rows, visit, np.int32)), "phase": names, "rule": names}
+    named = {"phase": encode_names(pa.array([phase] * table.num_rows, pa.string())), "component": table["source"]}
+    made = {"visit": pa.array(np.full(table.num_rows, visit, np.int32)), **named}
     columns = [made.get(name) or table[name] for name in VISIT_SCHEMA.names]
-    return pa.Table.from_arrays(columns, schema=VISIT_SCHEMA).combine_chunks()
+    visits = pa.Table.from_arrays(columns, schema=VISIT_SCHEMA)
+    for name in table.column_names:
+        if name not in VISIT_SCHEMA.names:
+            visits = visits.append_column(name, table[name])
+    return visits.combine_chunks()
 
 
 def shuffled_rows(table: pa.Table, seed: int) -> pa.Table:

@@ -12,7 +12,10 @@ from corpus.config import Config, validated
 from corpus.documents import document_id
 from corpus.errors import ConfigError
 from curriculum.order import OrderError, as_order
-from curriculum.policies import Interleaved, Policy, Shuffled, Sorted, arrange, centred_places, ends_with
+from curriculum.arrange import arrange, ends_with
+from curriculum.kinds import Policy
+from curriculum.policies.shuffled import Shuffled
+from curriculum.policies.sorted import Interleaved, Sorted
 from curriculum.visits import candidates, same_visits
 from tests.curriculum.making import docs_table, pool, properties, shuffled_rows, visits_of
 
@@ -31,7 +34,7 @@ def climbing(sources):
     shards = [(name, docs_table(sizes, name)) for name, sizes in sources.items()]
     ids = [id for _, docs in shards for id in docs["id"].to_pylist()]
     ranks = [rank for sizes in sources.values() for rank in range(len(sizes))]
-    return visits_of(candidates(shards, pa.table({"id": ids, "score": pa.array(ranks, pa.float32())})))
+    return visits_of(candidates(shards, pa.table({"id": ids, "edu": pa.array(ranks, pa.float32())})))
 
 
 def ids_of(visits, source):
@@ -131,7 +134,7 @@ def test_a_source_without_scores_is_shuffled_in_proportion(sources, seed):
 
 def half_scored():
     docs = docs_table([1, 1, 1, 1], "web")
-    scores = pa.table({"id": docs["id"].slice(0, 2), "score": pa.array([2, 1], pa.float32())})
+    scores = pa.table({"id": docs["id"].slice(0, 2), "edu": pa.array([2, 1], pa.float32())})
     return visits_of(candidates([("a", docs)], scores))
 
 

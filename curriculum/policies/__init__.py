@@ -1,0 +1,1 @@
+"""Order policies: each says how a set of visits is arranged, and never adds, drops or changes one."""
