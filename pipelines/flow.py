@@ -218,7 +218,7 @@ class Flow:
             shards = [(f"{tokens.name}/{path.name}", read_docs(path)) for path in tokens.files(".npy")]
             scores = pa.concat_tables([read_table(path, ["id", "composite"]) for path in composite.files()])
             parents = _parents(rephrased)
-            table = candidates(shards, scores.rename_columns(["id", "score"]), parents)
+            table = candidates(shards, scores, parents)
             allocation = allocate(available(table), settings)
             for warning in allocation.warnings:
                 self.shop.progress.say(f"  note: {warning}")
@@ -233,15 +233,16 @@ class Flow:
 
     def order(self, arm: str, mixture: Artifact, tokens: Artifact) -> Artifact:
         """Put the mixture's visits into the arm's order."""
+        from curriculum.arrange import stream
+        from curriculum.duckdb_engine import DuckDBEngine
         from curriculum.order import write_order_files
-        from curriculum.policies import arrange
 
         assert self.recipe.train is not None
         policy = self.recipe.train.arms[arm].order
         shards = [f"{tokens.name}/{path.name}" for path in tokens.files(".npy")]
 
         def make(folder: Path) -> dict[str, Any]:
-            ordered = arrange(read_table(mixture.files()[0]), policy)
+            ordered = stream(mixture.files(), policy, engine=DuckDBEngine())
             return write_order_files(folder, ordered, name=arm, shards=shards)
 
         config = {"policy": policy.model_dump(), "shards": shards}

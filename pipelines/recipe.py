@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from corpus.config import Config, Count, Share, apply_overrides, load_yaml, nearest, parse_count, validated
 from corpus.errors import ConfigError
-from curriculum.policies import Policy
+from curriculum.kinds import Policy
 from mixtures.mixture import MixtureConfig
 from pipelines.stages.deduplicate import MinHashSettings
 from pipelines.stages.readers.base import InputConfig

@@ -20,11 +20,12 @@ from corpus.artifacts import Artifact
 from corpus.config import Config
 from corpus.errors import ArtifactError, ConfigError, TaskError
 from corpus.fingerprints import fingerprint
-from corpus.keyed_random import keyed_uniforms
+from corpus.keyed_random import digests, keyed_uniforms
 from corpus.shards import read_table, write_text
 from corpus.tokens import read_token_shard
+from curriculum.arrange import arrange
 from curriculum.order import NAMES, Order, write_order
-from curriculum.policies import Shuffled, arrange
+from curriculum.policies.shuffled import Shuffled
 from curriculum.visits import VISIT_SCHEMA
 from pipelines.combining import COMPOSITE
 from pipelines.stages.naming import source_of
@@ -149,7 +150,7 @@ class ProxyWork:
         same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array(["subset"]))
         made = {
             "source": pieces["source"].combine_chunks().dictionary_encode().cast(NAMES),
-            "id": pieces["id"].cast(pa.large_string()), "phase": same, "rule": same, "score": pa.nulls(n, pa.float32()),
+            "digest": digests(pieces["id"]), "phase": same, "component": same,
             "rephrased": pa.array(np.zeros(n, np.bool_)), "inherited": pa.array(np.zeros(n, np.bool_)),
         }  # fmt: skip
         columns = [made[name] if name in made else pieces[name] for name in VISIT_SCHEMA.names]

@@ -20,8 +20,10 @@ from corpus.keyed_random import keyed_uniforms
 from corpus.scores import scores_of
 from corpus.shards import read_table, write_table, write_text
 from corpus.tokens import DOCS_SCHEMA, read_docs, write_token_shard
+from curriculum.arrange import arrange
 from curriculum.order import write_order
-from curriculum.policies import Interleaved, Shuffled, arrange
+from curriculum.policies.shuffled import Shuffled
+from curriculum.policies.sorted import Interleaved
 from curriculum.visits import candidates
 from mixtures.mixture import MixtureConfig, allocate, available, draw
 from pipelines.tally import DROPPED_SCHEMA
@@ -304,7 +306,7 @@ def _tokens(root: Path, name: str, shards: Mapping[str, Artifact]) -> Artifact:
 
 def _mixture(root: Path, tokens: Artifact, composite: Artifact, rephrased: Artifact) -> Artifact:
     shards = [(f"{tokens.name}/{path.name}", read_docs(path)) for path in tokens.files(".npy")]
-    scores = read_table(composite.files()[0], ["id", "composite"]).rename_columns(["id", "score"])
+    scores = read_table(composite.files()[0], ["id", "composite"])
     table = candidates(shards, scores, read_table(rephrased.files()[0], ["id", "parent_id"]))
     allocation = allocate(available(table), MixtureConfig.model_validate({"sources": {"web": "97%", "wrap": "3%"}}))
 
