@@ -11,12 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from corpus.errors import ConfigError
 from pipelines.tasks import Completion, Task, run_task
+
+if TYPE_CHECKING:
+    from curriculum.arrangement import Engine
 
 OnDone = Callable[[Completion], None]
 
@@ -32,6 +35,13 @@ class Runtime(Protocol):
 
     def sql(self, query: str, views: Mapping[str, Sequence[Path]], schema: pa.Schema) -> pa.Table:
         """Run one query over Parquet files named as views; the result is cast to `schema`, in the query's order."""
+        ...
+
+    def order_engine(self, scratch: Path) -> "Engine":
+        """What sorts visits into orders here; what does not fit in memory lies under `scratch` meanwhile.
+
+        Use it before the runtime is closed. The order does not depend on the runtime or its workers.
+        """
         ...
 
     def close(self) -> None:
@@ -81,6 +91,12 @@ class LocalRuntime:
                 db.from_parquet([str(path) for path in paths]).create_view(name)
             return db.sql(query).to_arrow_table().cast(schema)
 
+    def order_engine(self, scratch: Path) -> "Engine":
+        """DuckDB with as many threads as there are workers, and a quarter of the machine's memory."""
+        from curriculum.duckdb_engine import DuckDBEngine
+
+        return DuckDBEngine(threads=self.workers, memory=f"{quarter_of_memory()}MiB", scratch=scratch)
+
     def close(self) -> None:
         """Stop the worker processes."""
         if self._pool is not None:
@@ -95,6 +111,12 @@ class LocalRuntime:
             context = multiprocessing.get_context("forkserver")
             self._pool = ProcessPoolExecutor(self.workers, mp_context=context)
         return self._pool
+
+
+def quarter_of_memory() -> int:
+    """What one process may take without being asked, in MiB: a quarter of the machine's memory, 1 to 8 GiB."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(8192, max(1024, memory // 4 // 2**20))
 
 
 def _run_alone(task: Task) -> Completion:

@@ -22,6 +22,7 @@ from pipelines.spark.report import first_line, worker_death
 from pipelines.tasks import Completion, Task, completed
 
 if TYPE_CHECKING:
+    from curriculum.arrangement import Engine
     from pipelines.spark.session import Session
 
 OnDone = Callable[[Completion], None]
@@ -122,6 +123,12 @@ class SparkRuntime:
                 "a query's columns differ from its schema", expected=str(schema.names), found=str(table.column_names)
             )
         return table.cast(schema)
+
+    def order_engine(self, scratch: Path) -> "Engine":
+        """Spark itself; on a cluster `scratch` must lie where every executor can write."""
+        from pipelines.spark.order_engine import SparkOrderEngine
+
+        return SparkOrderEngine(self._open(), scratch)
 
     def close(self) -> None:
         """Stop Spark and its process, and remove its temporary files."""

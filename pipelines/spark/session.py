@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus.errors import ConfigError, EnvironmentProblem
+from pipelines.runtime import quarter_of_memory
 from pipelines.spark.aot_cache import use
 from pipelines.spark.jvm import Jvm, find_java, launch
 from pipelines.spark.report import first_line
@@ -116,7 +117,7 @@ def open_session(
         jvm = launch(
             ["--master", master, *(word for key, value in conf.items() for word in ("--conf", f"{key}={value}"))],
             java=java,
-            heap=heap or _default_heap(),
+            heap=heap or f"{quarter_of_memory()}m",
             scratch=folder,
             log_file=log_file,
             environment=_environment(local),
@@ -179,11 +180,6 @@ def _environment(local: bool) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return {**_WORKER_ENVIRONMENT, "PYTHONPATH": path}
-
-
-def _default_heap() -> str:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return f"{min(8192, max(1024, memory // 4 // 2**20))}m"
 
 
 def _has_gateway() -> bool:
