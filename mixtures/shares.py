@@ -126,7 +126,7 @@ def block_turns(shares: Sequence[Number], n: int, *, block: int, names: Sequence
     Inside a block turns are sorted by keys: turn c of a source has the c-th word of a Philox stream keyed by (seed, its
     name). A longer run only adds places.
 
-    Raises: MixtureError for shares that cannot be used, names that do not fit them or occur twice, or a block without a place.
+    Raises: MixtureError for shares that cannot be used, names that do not fit them or occur twice, or an empty block.
     """
     if len(names) != len(shares):
         raise MixtureError("turns need a name a share", expected=f"{len(shares)} names", found=str(len(names)))
