@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import xxhash
 
 from corpus.artifacts import Artifact, begin, describe_part, finish
 from corpus.errors import ArtifactError
@@ -46,6 +48,10 @@ class Pack:
         arrays = {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in artifact.files(".npy")}
         self.packed = Packed(int(artifact.manifest.config["sequence_tokens"]), *(arrays[name] for name in _ARRAYS))
 
+    def __reduce__(self) -> tuple[type["Pack"], tuple[Artifact]]:
+        """Another process gets the artifact's name and place, not the arrays, and maps them itself."""
+        return Pack, (self.artifact,)
+
     @classmethod
     def open(cls, folder: Path) -> "Pack":
         """Open the pack in a folder. Raises ArtifactError where there is none, or it is unfinished or changed."""
@@ -69,15 +75,20 @@ class Pack:
             )
 
 
-def write_pack(folder: Path, order: Order, config: PackConfig, *, name: str) -> Artifact:
+def write_pack(
+    folder: Path, order: Order, config: PackConfig, *, name: str, sequences: npt.ArrayLike | None = None
+) -> Artifact:
     """Pack an order and write the pack artifact; its totals are the report of `packing_report`.
 
-    Raises PackingError for an order that cannot be packed.
+    `sequences` puts the sequences in an order of their own, as `Packed.take` does: a curriculum whose unit is the
+    packed sequence. Raises PackingError for an order that cannot be packed, or other sequences than there are.
     """
     settings = config.model_dump()
+    if sequences is not None:
+        settings["sequences"] = xxhash.xxh3_64_hexdigest(np.asarray(sequences, "<i8").tobytes())
     identity = fingerprint({"kind": KIND, "config": settings, "inputs": [order.artifact.ref]})
     begin(folder, identity)
-    totals = write_pack_files(folder, order, config)
+    totals = write_pack_files(folder, order, config, sequences)
     parts = [describe_part(folder, folder / f"{array}.npy") for array in _ARRAYS]
     return finish(
         folder, kind=KIND, name=name, fingerprint=identity, config=settings, inputs=[order.artifact.ref], parts=parts,
@@ -85,26 +96,37 @@ def write_pack(folder: Path, order: Order, config: PackConfig, *, name: str) -> 
     )  # fmt: skip
 
 
-def write_pack_files(folder: Path, order: Order, config: PackConfig) -> dict[str, Any]:
-    """Write the arrays of a pack into a folder whose manifest someone else writes; returns the report."""
+def write_pack_files(
+    folder: Path, order: Order, config: PackConfig, sequences: npt.ArrayLike | None = None
+) -> dict[str, Any]:
+    """Write the arrays of a pack into a folder whose manifest someone else writes; returns the report.
+
+    Arguments and errors as in `write_pack`.
+    """
     visits = order.table(["length", "score"])
     lengths = visits["length"].to_numpy()
     packed = pack(lengths, config)
+    if sequences is not None:
+        packed = packed.take(sequences)
     for array in _ARRAYS:
         with atomic_path(folder / f"{array}.npy") as temporary, temporary.open("wb") as out:
             np.save(out, getattr(packed, array))
     return packing_report(packed, lengths, visits["score"])
 
 
-def piece_visits(visits: pa.Table, packed: Packed) -> pa.Table:
-    """The pieces of a pack as visits: ORDER_SCHEMA, one row a piece in packed order, each with its own tokens.
+def piece_visits(order: Order, packed: Packed, first: int = 0, stop: int | None = None) -> pa.Table:
+    """Pieces [first, stop) of a pack of an order as visits: ORDER_SCHEMA, one row a piece, each with its own tokens.
 
-    `visits` is the order's table. Written with `write_order`, the rows are an order of their own, whose documents lie
-    as the pack lays them and whose stream holds no padding.
+    Written with `write_order`, all of them are an order of their own, whose documents lie as the pack lays them and
+    whose stream holds no padding. Only the stretch of the order that the pieces come from is read.
     """
-    rows = visits.select(ORDER_SCHEMA.names).take(pa.array(packed.visit))
-    start = pa.array(rows["start"].to_numpy() + packed.offset, pa.int64())
-    columns = {**dict(zip(rows.column_names, rows.columns, strict=True)), "start": start, "length": packed.length}
+    visit, offset, length = (column[first:stop] for column in (packed.visit, packed.offset, packed.length))
+    if not len(visit):
+        return ORDER_SCHEMA.empty_table()
+    low = int(visit.min())
+    rows = order.visits(low, int(visit.max()) + 1, ORDER_SCHEMA.names).take(pa.array(visit - low))
+    start = pa.array(rows["start"].to_numpy() + offset, pa.int64())
+    columns = {**dict(zip(rows.column_names, rows.columns, strict=True)), "start": start, "length": pa.array(length)}
     return pa.table(columns, schema=ORDER_SCHEMA)
 
 
@@ -121,6 +143,10 @@ class PackedOrder:
         self.order, self.pack, self.packed, self.padding_id = order, pack, pack.packed, padding_id
         arrays = {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in order.artifact.files(".npy")}
         self._shard, self._start = arrays["shard"], arrays["start"]
+
+    def __reduce__(self) -> tuple[type["PackedOrder"], tuple[Order, Pack, int | None]]:
+        """Another process maps order and pack itself."""
+        return PackedOrder, (self.order, self.pack, self.padding_id)
 
     @property
     def sequence_tokens(self) -> int:
@@ -151,13 +177,11 @@ class PackedOrder:
         pieces = self.packed.pieces(number)
         visits = self.packed.visit[pieces]
         starts = self._start[visits] + self.packed.offset[pieces]
-        rows = zip(
-            self._shard[visits].tolist(), starts.tolist(), self.packed.length[pieces].tolist(), strict=True
-        )  # fmt: skip
+        columns = (self._shard[visits], starts, self.packed.length[pieces])
         out = np.empty(self.sequence_tokens, token_arrays[0].dtype)
         at = 0
-        for shard, start, length in rows:
-            ids = token_arrays[shard]
+        for shard, start, length in zip(*(column.tolist() for column in columns), strict=True):
+            ids = token_arrays[shard] if shard < len(token_arrays) else out[:0]
             piece = ids[start : start + length]
             if len(piece) != length or ids.dtype != out.dtype:
                 raise self._foreign(shard, start + length, ids)
@@ -170,21 +194,22 @@ class PackedOrder:
     def read(self, token_a: int, token_b: int, token_arrays: Sequence[Ids]) -> Ids:
         """Tokens [token_a, token_b) of the padded stream, shape (token_b - token_a,); otherwise as `Order.read`."""
         first, stop = self._sequences(token_a, token_b)
-        rows = [self.sequence(number, token_arrays) for number in range(first, min(stop, self.n_sequences))]
+        rows: list[npt.NDArray[Any]] = [
+            self.sequence(number, token_arrays) for number in range(first, min(stop, self.n_sequences))
+        ]
         if stop > self.n_sequences:
             rows.append(np.full(1, self._padding(token_arrays[0].dtype), token_arrays[0].dtype))
         low = token_a - first * self.sequence_tokens
         return np.concatenate(rows)[low : low + token_b - token_a]
 
     def visits_between(self, token_a: int, token_b: int) -> tuple[int, int]:
-        """The rows of `table` whose tokens [token_a, token_b) holds, half-open; empty for padding alone."""
+        """The pieces, as `visits` counts them, that tokens [token_a, token_b) touch, half-open; empty in padding."""
         self._sequences(token_a, token_b)
         return self._pieces_before(token_a, ended=True), self._pieces_before(token_b, ended=False)
 
-    def table(self, columns: list[str] | None = None) -> pa.Table:
-        """The pieces in packed order as visits, ORDER_SCHEMA or some of its columns; a long visit has several rows."""
-        whole = piece_visits(self.order.table(), self.packed)
-        return whole.select(columns) if columns else whole
+    def visits(self, first: int, stop: int) -> pa.Table:
+        """Pieces [first, stop) in packed order as visits, ORDER_SCHEMA; a visit that was cut has several rows."""
+        return piece_visits(self.order, self.packed, first, stop)
 
     def _pieces_before(self, token: int, *, ended: bool) -> int:
         """How many pieces end at or before a place of the padded stream, or (not `ended`) begin before it."""

@@ -172,4 +172,6 @@ def score_mass(packed: Packed, scores: pa.Array | pa.ChunkedArray) -> tuple[Floa
     rated = (~column.is_null().to_numpy()).astype(np.float64)[packed.visit] * packed.length
     value = column.fill_null(0.0).to_numpy().astype(np.float64)[packed.visit]
     sequence, n = packed.sequence_of_piece(), packed.n_sequences
-    return np.bincount(sequence, rated, n), np.bincount(sequence, rated * value, n)
+    return np.bincount(sequence, rated, n).astype(np.float64), np.bincount(sequence, rated * value, n).astype(
+        np.float64
+    )
