@@ -143,5 +143,6 @@ def column(name: str) -> str:
 
 
 def text(value: str) -> str:
-    """A string literal."""
-    return "'" + value.replace("'", "''") + "'"
+    """A string literal. Backslashes, which Spark takes for escapes and DuckDB does not, are spelled by their number."""
+    pieces = ["'" + piece.replace("'", "''") + "'" for piece in value.split("\\")]
+    return pieces[0] if len(pieces) == 1 else f"({' || chr(92) || '.join(pieces)})"

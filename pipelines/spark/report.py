@@ -5,6 +5,8 @@ workers cannot run our code at all, or Spark itself gave up. Only the first can 
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +50,17 @@ def worker_death(failure: Exception, *, log_file: Path) -> Death:
     fatal = _FATAL.search(text)
     cause = fatal[1] if fatal else "out of memory, or a crash in native code"
     return Death(int(failed[1]), int(failed[2]), f"the worker process died {failed[2]} times ({cause})")
+
+
+@contextmanager
+def spark_errors(log_file: Path) -> Iterator[None]:
+    """Raise EnvironmentProblem for an error of Spark's inside; the queries are ours, so it is never the user's SQL."""
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except PySparkException as error:
+        raise EnvironmentProblem("Spark could not run a query", found=first_line(error), where=str(log_file)) from error
 
 
 def first_line(error: Exception) -> str:

@@ -9,7 +9,6 @@ open in its group runs again, one by one, and the culprit's completion carries t
 Run it:  gradatim run recipe.yaml --runtime spark --master 'local[4]'
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from corpus.errors import EnvironmentProblem, InputError, SchemaError
-from pipelines.spark.report import first_line, worker_death
+from corpus.errors import InputError, SchemaError
+from pipelines.spark.report import spark_errors, worker_death
 from pipelines.tasks import Completion, Task, completed
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 OnDone = Callable[[Completion], None]
 GROUPS_PER_SLOT = 16  # enough for even load and a steady bar, and under a second of Spark's own cost a slot
 _CODE = "gradatim-code"
-_GLOB, _ESCAPED = re.compile(r"([\\\[\]{}*?,])"), r"\\\1"  # Spark reads every path as a pattern
 
 
 class SparkRuntime:
@@ -101,20 +99,16 @@ class SparkRuntime:
             InputError: a view without files. SchemaError: the result does not fit `schema`.
             EnvironmentProblem: Spark failed; the queries are ours, so this is never the user's SQL.
         """
-        from pyspark.errors import PySparkException
+        from pipelines.spark.session import read_parquet
 
         if empty := [name for name, paths in views.items() if not paths]:
             raise InputError(f"no Parquet files for {', '.join(empty)}", expected="at least one, even if without rows")
         session = self._open()
         try:
-            for name, paths in views.items():
-                files = (f"file://{_GLOB.sub(_ESCAPED, str(path.resolve()))}" for path in paths)
-                session.spark.read.parquet(*files).createOrReplaceTempView(name)
-            table = session.spark.sql(query).toArrow()
-        except PySparkException as error:
-            raise EnvironmentProblem(
-                "Spark could not run a query", found=first_line(error), where=str(session.log_file)
-            ) from error
+            with spark_errors(session.log_file):
+                for name, paths in views.items():
+                    read_parquet(session.spark, paths).createOrReplaceTempView(name)
+                table = session.spark.sql(query).toArrow()
         finally:
             for name in views:
                 session.spark.catalog.dropTempView(name)

@@ -26,10 +26,11 @@ from pipelines.spark.jvm import Jvm, find_java, launch
 from pipelines.spark.report import first_line
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 ATTEMPTS = 3  # for a worker that dies; errors of our own never reach Spark
 _LOCAL = re.compile(r"local(\[(?P<cores>\d+|\*)(,\s*\d+)?\])?")
+_GLOB, _ESCAPED = re.compile(r"([\\\[\]{}*?,])"), r"\\\1"  # Spark reads every path as a pattern
 _CLUSTER = re.compile(r"yarn|(spark|k8s)://.+")
 # One thread in each worker: Spark runs one worker a core.
 _WORKER_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -137,6 +138,11 @@ def open_session(
             fix="check the address and that the cluster runs, or leave --master out to use this machine",
         ) from error
     return Session(spark, master, log_file, jvm, folder)
+
+
+def read_parquet(spark: "SparkSession", paths: Sequence[Path]) -> "DataFrame":
+    """A frame over Parquet files, whatever characters their paths hold; a name that begins with `_` is not seen."""
+    return spark.read.parquet(*(f"file://{_GLOB.sub(_ESCAPED, str(path.resolve()))}" for path in paths))
 
 
 def _normal(master: str | None, workers: int | None) -> str:
