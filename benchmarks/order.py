@@ -1,141 +1,145 @@
-"""How long an order takes to make and to read, beside the plain sort of the same rows in DuckDB and Polars.
+"""How long an order of millions of documents takes to make, beside DuckDB's bare sort of the same rows.
 
-A synthetic pool of documents in three sources: allocate, draw, arrange by each policy, write, read at random and in
-turn. The sorts by score in DuckDB and Polars write the same columns to Parquet; what they lack is the hash for ties,
-the merge of sources, the reasons, and the arrays. Every answer is checked before its time is printed.
+A synthetic pool of visits lies in one Parquet file: `ours` arranges it by a policy and writes the whole artifact (table
+with reasons, three arrays, checksums, manifest); the peer runs `COPY (SELECT * FROM visits ORDER BY score) TO ... (FORMAT
+parquet, COMPRESSION zstd)` on the same file. Each size runs in a process of its own, whose peak memory is printed.
 
-Run it:  python -m benchmarks.order --documents 1000000
+Run it:  python -m benchmarks.order --documents 1M 10M 100M --memory 4GB
 """
 
 import argparse
+import resource
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
-import duckdb
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.shards import write_table
-from corpus.tokens import DOCS_SCHEMA
-from curriculum.describe import describe
-from curriculum.order import Order, as_order, write_order
-from curriculum.policies import Interleaved, Shuffled, Sorted, arrange
-from curriculum.visits import candidates, same_visits
-from mixtures.mixture import MixtureConfig, allocate, available, draw
+from corpus.config import parse_count
+from curriculum.visits import VISIT_SCHEMA
 
-SHARES = {"web": 0.7, "code": 0.2, "wrap": 0.1}
-SEQUENCE_TOKENS = 2048
-T = TypeVar("T")
+SOURCES = 20
+CHUNK = 1_000_000
+POLICIES = ("sorted", "shuffled", "interleaved", "folding")
 
 
-def timed(label: str, work: Callable[[], T], per: float, unit: str, repeats: int = 3) -> T:
-    """Run a piece of work, print the times of its fastest run by the clock and of its cheapest by the processor."""
-    clock, processor = [], []
-    for _ in range(repeats):
-        begun, spent = time.perf_counter(), time.process_time()
-        result = work()
-        clock.append(time.perf_counter() - begun)
-        processor.append(time.process_time() - spent)
-    rate = per / min(clock) / 1e6
-    print(f"  {label:<44}{min(clock):7.2f} s  {min(processor):7.2f} s CPU  {rate:7.2f} M {unit}/s", flush=True)
-    return result
-
-
-def shards_of(n: int) -> list[tuple[str, pa.Table]]:
-    """Document tables of one shard a source, lengths lognormal around 400 tokens."""
+def make_visits(path: Path, n: int) -> None:
+    """Visits of n documents in 20 sources, lengths lognormal around 400 tokens, scores uniform."""
     rng = np.random.default_rng(7)
-    shards = []
-    for name, share in SHARES.items():
-        length = np.clip(rng.lognormal(6, 0.8, round(n * share)), 8, 20_000).astype(np.int32)
-        start = np.cumsum(length, dtype=np.int64) - length
-        high, low = rng.integers(0, 2**63, (2, len(length)))
-        ids = [f"{a:016x}{b:016x}" for a, b in zip(high.tolist(), low.tolist(), strict=True)]
-        columns = [ids, start, length, [name] * len(ids), length]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, DOCS_SCHEMA, strict=True)]
-        shards.append((name, pa.Table.from_arrays(arrays, schema=DOCS_SCHEMA)))
-    return shards
+    schema = pa.schema([*VISIT_SCHEMA, pa.field("edu", pa.float32())])
+    names = [f"source{i:02d}" for i in range(SOURCES)]
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for shard, at in enumerate(range(0, n, CHUNK)):
+            m = min(CHUNK, n - at)
+            length = np.clip(rng.lognormal(6, 0.8, m), 8, 20_000).astype(np.int32)
+            source = pa.DictionaryArray.from_arrays(rng.integers(0, SOURCES, m).astype(np.int32), names)
+            same = pa.DictionaryArray.from_arrays(np.zeros(m, np.int32), pa.array([""]))
+            no = pa.array(np.zeros(m, np.bool_))
+            made = {
+                "digest": rng.integers(-(2**63), 2**63 - 1, m), "shard": np.full(m, shard, np.int32),
+                "doc": np.arange(m, dtype=np.int32), "start": np.cumsum(length, dtype=np.int64) - length,
+                "length": length, "source": source, "component": source, "phase": same, "rephrased": no,
+                "inherited": no, "visit": np.zeros(m, np.int32), "edu": rng.random(m, np.float32),
+            }  # fmt: skip
+            arrays = [pa.array(made[name]) if isinstance(made[name], np.ndarray) else made[name] for name in schema.names]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=122_880)
 
 
-def make(folder: Path, shards: list[tuple[str, pa.Table]], n: int) -> tuple[pa.Table, Order]:
-    """Time every step from document tables to a finished order."""
-    ids = pa.concat_arrays([chunk for _, docs in shards for chunk in docs["id"].chunks])
-    scores = pa.table({"id": ids, "score": np.random.default_rng(8).random(len(ids), np.float32)})
-    pool = timed("candidates, with their scores joined", lambda: candidates(shards, scores), n, "documents")
-    held = available(pool)
-    tokens = int(1.2 * sum(count for _, count in held.values()))
-    allocation = allocate(held, MixtureConfig(sources={"web": 0.5, "code": 0.3, "wrap": 0.2}, tokens=tokens))
-    visits = timed("draw, about 1.2 epochs", lambda: draw(pool, allocation, seed=1), n, "documents")
-    per = visits.num_rows
-    arms = [
-        timed(f"arrange: {policy.kind}", lambda policy=policy: arrange(visits, policy), per, "visits")  # type: ignore[misc]
-        for policy in (Shuffled(), Sorted(by="x"), Interleaved(by="x"))
-    ]
-    assert all(same_visits(arm, visits) for arm in arms)
-    shown = [name for name, _ in shards]
-    fixed = {"name": "order/x", "fingerprint": "0" * 16, "config": {}, "inputs": [], "shards": shown}
-    timed("write the artifact", lambda: write_order(folder, arms[2], **fixed), per, "visits")  # type: ignore[arg-type]
-    timed("describe it", lambda: describe(arms[2]), per, "visits")
-    order = Order.open(folder)
-    assert order.n_tokens == tokens
-    return visits, order
+def ours(kind: str, visits: Path, folder: Path, memory: str, shards: int) -> int:
+    """Arrange and write; returns the tokens of the order."""
+    from pydantic import TypeAdapter
+
+    from curriculum.arrange import stream
+    from curriculum.duckdb_engine import DuckDBEngine
+    from curriculum.kinds import Policy
+    from curriculum.order import write_order
+
+    options = {} if kind == "shuffled" else {"by": "edu"}
+    policy = TypeAdapter(Policy).validate_python({"kind": kind, **options})
+    engine = DuckDBEngine(threads=2, memory=memory, scratch=folder.parent)
+    batches = stream([visits], policy, engine=engine)
+    names = [f"tokens/{i:05d}.npy" for i in range(shards)]
+    made = write_order(folder, batches, name="order", fingerprint="0" * 16, config={}, inputs=[], shards=names)
+    return int(made.manifest.totals["tokens"])
 
 
-def peers(folder: Path, visits: pa.Table) -> None:
-    """The same rows sorted by score and written to Parquet: by our policy and writer, by Polars, by DuckDB."""
-    table, per = as_order(visits), visits.num_rows
-    path = folder / "sorted.parquet"
-    want = np.sort(visits["score"].to_numpy())
+def bare(visits: Path, folder: Path, memory: str) -> None:
+    """The peer."""
+    import duckdb
 
-    for label, work in (
-        ("ours: arrange sorted, write Parquet", lambda: write_table(path, as_order(arrange(visits, Sorted(by="x"))))),
-        ("polars: sort by score, write Parquet", lambda: pl.from_arrow(table).sort("score").write_parquet(path)),  # type: ignore[union-attr]
-    ):
-        timed(label, work, per, "visits")
-        assert (pq.read_table(path)["score"].to_numpy() == want).all()
-    con = duckdb.connect()
-    con.register("rows", table)
-    copy = f"COPY (SELECT * FROM rows ORDER BY score) TO '{path}' (FORMAT parquet, COMPRESSION zstd)"
-    timed("duckdb: sort by score, write Parquet", lambda: con.execute(copy), per, "visits")
-    assert (pq.read_table(path)["score"].to_numpy() == want).all()
+    with duckdb.connect() as db:
+        db.execute(f"SET threads = 2; SET memory_limit = '{memory}'; SET temp_directory = '{folder.parent}/spill'")
+        out = folder.parent / "bare.parquet"
+        db.execute(f"COPY (SELECT * FROM '{visits}' ORDER BY edu) TO '{out}' (FORMAT parquet, COMPRESSION zstd)")
 
 
-def read(order: Order, shards: list[tuple[str, pa.Table]], samples: int) -> None:
-    """Read sequences in turn and at random; the whole is compared with documents laid end to end."""
-    sizes = [int(docs["length"].to_numpy().sum(dtype=np.int64)) for _, docs in shards]
-    arrays = [np.arange(size, dtype=np.uint32).astype(np.uint16) for size in sizes]
-    samples = min(samples, order.n_tokens // SEQUENCE_TOKENS)
-    first = order.table(["shard", "start", "length"]).slice(0, 2_000).to_pylist()
-    want = np.concatenate([arrays[v["shard"]][v["start"] : v["start"] + v["length"]] for v in first])
-    assert (order.read(0, len(want), arrays) == want).all()
-    in_turn = np.arange(samples)
-    at_random = np.random.default_rng(9).integers(0, order.n_tokens // SEQUENCE_TOKENS, samples)
-    for label, which in (("in turn", in_turn), ("at random", at_random)):
-        begins = (which * SEQUENCE_TOKENS).tolist()
-        timed(
-            f"read sequences of {SEQUENCE_TOKENS:,} tokens {label}",
-            lambda begins=begins: [order.read(a, a + SEQUENCE_TOKENS, arrays) for a in begins],  # type: ignore[misc]
-            samples * SEQUENCE_TOKENS,
-            "tokens",
-        )
+def check(visits: Path, folder: Path) -> None:
+    """The sorted order holds the same rows as the peer's file, score for score."""
+    import duckdb
+
+    with duckdb.connect() as db:
+        query = "SELECT count(*), sum(length), sum(hash(shard, doc, length))"
+        first = db.sql(f"{query} FROM '{visits}'").fetchall()
+        assert db.sql(f"{query} FROM '{folder}/order.parquet'").fetchall() == first
+        assert db.sql(
+            f"SELECT count(*) FROM '{folder.parent}/bare.parquet' a POSITIONAL JOIN '{folder}/order.parquet' b "
+            "WHERE a.edu <> b.score"
+        ).fetchall() == [(0,)]
+
+
+def one(what: str, visits: Path, folder: Path, memory: str, n: int) -> None:
+    """One measurement, printed as `seconds cpu_seconds peak_gb`."""
+    begun, spent = time.perf_counter(), time.process_time()
+    if what == "bare":
+        bare(visits, folder, memory)
+    else:
+        ours(what, visits, folder, memory, -(-n // CHUNK))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{time.perf_counter() - begun:.2f} {time.process_time() - spent:.2f} {peak:.2f}")
+
+
+def measured(what: str, visits: Path, folder: Path, memory: str, n: int, repeats: int) -> float:
+    """The fastest of several runs, each in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.order", "--one", what, str(visits), str(folder), memory, str(n)]
+    runs = []
+    for _ in range(repeats):
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        runs.append([float(value) for value in done.stdout.split()])
+    seconds, cpu, peak = (min(values) for values in zip(*runs, strict=True))
+    print(f"  {what:<14}{seconds:8.2f} s {cpu:8.2f} s CPU {n / seconds / 1e6:7.2f} M documents/s {peak:6.2f} GB", flush=True)
+    return seconds
 
 
 def main() -> None:
-    """Run all of it once."""
+    """Each size and policy, with its ratio to the bare sort."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=1_000_000)
-    parser.add_argument("--samples", type=int, default=50_000)
+    parser.add_argument("--documents", nargs="+", default=["1M", "10M"])
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES))
+    parser.add_argument("--memory", default="2GB", help="what DuckDB may hold, ours and the peer's")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, default=None)
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    shards = shards_of(args.documents)
-    with tempfile.TemporaryDirectory() as place:
-        visits, order = make(Path(place) / "order", shards, args.documents)
-        print(f"  {visits.num_rows:,} visits, {order.n_tokens:,} tokens")
-        peers(Path(place), visits)
-        read(order, shards, args.samples)
+    if args.one:
+        what, visits, folder, memory, n = args.one
+        one(what, Path(visits), Path(folder), memory, int(n))
+        return
+    for text in args.documents:
+        n = parse_count(text)
+        with tempfile.TemporaryDirectory(dir=args.scratch) as place:
+            visits, folder = Path(place) / "visits.parquet", Path(place) / "order"
+            make_visits(visits, n)
+            print(f"{n:,} documents, {args.memory} for DuckDB")
+            peer = measured("bare", visits, folder, args.memory, n, args.repeats)
+            for kind in args.policies:
+                seconds = measured(kind, visits, folder, args.memory, n, args.repeats)
+                if kind == "sorted":
+                    check(visits, folder)
+                print(f"  {'':<14}{seconds / peer:8.2f} times the bare sort", flush=True)
 
 
 if __name__ == "__main__":

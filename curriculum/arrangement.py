@@ -32,7 +32,7 @@ Visits = pa.Table | Sequence[Path]
 Ints = npt.NDArray[np.int64]
 
 # What decides between visits with equal keys: the hash, and where hashes collide the place of the document itself.
-TIES = ("_hash", "digest", "shard", "doc", "visit", "start")
+TIES = ("_hash", "shard", "doc", "visit", "start")
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,17 @@ class Arrangement:
         seed: of the column `_hash`.
         steps: applied one after the other.
         keys: what the visits are sorted by in the end; TIES follow.
-        rule: an expression that gives the reason for a visit's place, a text for people.
+        rule: an expression that gives the number of the reason for a visit's place (a number, because texts are slow to sort).
         score: an expression for the score that the order carries along, FLOAT or null.
+        reasons: the texts that `rule` counts, for people.
     """
 
     seed: int
     steps: tuple[Step, ...] = ()
     keys: tuple[str, ...] = ()
-    rule: str = "''"
+    rule: str = "0"
     score: str = "CAST(NULL AS FLOAT)"
+    reasons: tuple[str, ...] = ("",)
 
 
 class Engine(Protocol):
@@ -133,7 +135,7 @@ class Engine(Protocol):
         ...
 
 
-# The columns that engines give, in this order; `curriculum.order` encodes the names.
+# The columns that engines give, in this order; `rule` is a number of a reason, for which `curriculum.arrange` puts the text.
 OUTPUT = ("shard", "doc", "start", "length", "source", "phase", "visit", "score", "rule")
 
 
