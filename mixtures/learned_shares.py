@@ -1,9 +1,10 @@
 """Learn shares from proxy runs: choose a regressor, search for the lowest predicted loss, and say how sure that is.
 
-The result always stands beside equal shares. Two questions are kept apart: can losses be predicted from shares (rank
-correlation on held-out runs), and would the learned shares beat equal ones (their predicted gain, less what a fit
-overstates for shares it chose itself, against the noise between repeats of one run). When either answer is not a clear
-yes, the verdict is "not distinguishable from equal" and no statement is made about a single share.
+The result always stands beside a baseline: equal shares, or a mixture's natural ones. Two questions are kept apart: can
+losses be predicted from shares (rank correlation on held-out runs), and would the learned shares beat the baseline
+(their predicted gain, less what a fit overstates for shares it chose itself, against the noise between repeats of one
+run). When either answer is not a clear yes, the verdict is "not distinguishable" and no statement is made about a
+single share.
 
 Intervals are percentiles over resamples of whole share vectors. Each resample is fitted again with the regressor's own
 settings (penalty, length and noise, number of trees) kept from the full fit, and searched on the same candidates: they
@@ -23,10 +24,11 @@ from corpus.errors import ConfigError, InputError
 from mixtures import share_evidence as evidence
 from mixtures.share_design import Floats
 from mixtures.share_evidence import Interval, Statement
-from mixtures.share_regression import GaussianProcess, Regressor, Ridge, one_blas_thread, root_features
+from mixtures.share_regression import GaussianProcess, OneColumn, Regressor, Ridge, one_blas_thread, root_features
 from mixtures.share_runs import RunTable
-from mixtures.share_search import SearchSettings, search
+from mixtures.share_search import Finder, SearchSettings, Simulation
 from mixtures.share_selection import Judged, Selection, select_regressor
+from mixtures.share_space import ShareSpace
 from mixtures.share_trees import TreeBag
 
 REGRESSORS: dict[str, Regressor] = {
@@ -55,7 +57,7 @@ class LearnSettings(Config):
 
 
 class ShareEstimate(Config):
-    """One learned share, its interval, and what may be said of it beside an equal share.
+    """One learned share, its interval, and what may be said of it beside the baseline's share.
 
     The interval is of the share this procedure arrives at, a mean of many good vectors that leans towards equal shares;
     it is not one of the best possible share. Each is taken alone: of many statements a few are expected to be wrong.
@@ -83,15 +85,16 @@ class LearnedShares(Config):
 
     Attributes:
         shares: one entry a name, in the order given; they sum to one. Their statements are withheld when the interval
-            holds an equal share, or when the verdict is that nothing was learned.
-        equal: 1/K, what every share is without learning.
+            holds the baseline's share, or when the verdict is that nothing was learned.
+        equal: 1/K.
+        baseline: the name of the shares that these are compared with.
         n_effective: 1 / sum of squared shares; K for equal shares.
         n_effective_of_best: of the single best vector of the search, of which `shares` is a milder version.
         regressor: the chosen one; `candidates` has all.
         held_out: rank correlation of predictions with losses on runs that neither fitted nor chose the regressor.
         loss_spread: standard deviation of losses over distinct designed vectors.
-        repeat_noise: standard deviation over repeats of equal shares; null with fewer than two.
-        predicted_gain: predicted loss of equal shares minus that of the learned ones, by the full fit. It is
+        repeat_noise: standard deviation over repeats of the baseline; null with fewer than two.
+        predicted_gain: predicted loss of the baseline minus that of the learned ones, by the full fit. It is
             optimistic: the same runs chose the shares.
         predicted_gain_of_best: the same for the single best vector, more optimistic still.
         gain: the predicted gain less its optimism, as measured on resamples, with its interval.
@@ -105,6 +108,7 @@ class LearnedShares(Config):
 
     shares: tuple[ShareEstimate, ...]
     equal: float
+    baseline: str = "equal"
     n_effective: float
     n_effective_of_best: float
     regressor: str
@@ -131,8 +135,12 @@ class LearnedShares(Config):
 
 
 @one_blas_thread()
-def learn_shares(names: Sequence[str], runs: RunTable, settings: LearnSettings | None = None) -> LearnedShares:
+def learn_shares(
+    names: Sequence[str], runs: RunTable, settings: LearnSettings | None = None, space: ShareSpace | None = None
+) -> LearnedShares:
     """Learn the shares of `names` (the columns of `runs.shares`) that minimise the predicted loss.
+
+    `space` says where the shares may lie and what they have to beat (default: anywhere, and equal shares).
 
     Same runs, names and settings: same result, in whatever order the runs came. Linear algebra runs on one thread where
     threadpoolctl is installed (the extra `learn`); elsewhere the last bits depend on the number of BLAS threads.
@@ -153,7 +161,8 @@ def learn_shares(names: Sequence[str], runs: RunTable, settings: LearnSettings |
             found=f"{len(set(names))} different ones of {len(names)}",
         )
     chosen = select_regressor(runs, regressors, settings.folds, settings.seed)
-    return _learned(names, runs, settings, chosen)
+    space = space or ShareSpace.equal(len(names))
+    return learned_from(names, runs, settings, chosen, space, Simulation(space, settings.search))
 
 
 def n_effective(shares: Floats) -> float:
@@ -161,20 +170,31 @@ def n_effective(shares: Floats) -> float:
     return float(1 / np.sum(shares**2))
 
 
-def _learned(names: Sequence[str], runs: RunTable, settings: LearnSettings, chosen: Selection) -> LearnedShares:
-    k, fitted = len(names), chosen.fitted
-    found = search(lambda shares: fitted.predict(shares)[:, None], k, settings.search)
+def learned_from(
+    names: Sequence[str],
+    runs: RunTable,
+    settings: LearnSettings,
+    chosen: Selection,
+    space: ShareSpace,
+    finder: Finder,
+) -> LearnedShares:
+    """The shares that a finder takes from a chosen regressor, with all evidence; the last step of learning them."""
+    fitted = chosen.fitted
+    found = finder.find(OneColumn(fitted))
     shares, best = found.shares[0], found.lowest[0]
-    at_equal, at_shares, at_best = fitted.predict(np.vstack([np.full(k, 1 / k), shares, best])).tolist()
-    resampled = _resampled(runs, settings, chosen, shares)
-    honest = at_equal - at_shares - resampled.optimism
+    at_baseline, at_shares, at_best = fitted.predict(np.vstack([space.baseline, shares, best])).tolist()
+    thin = TREES_THINNED if isinstance(REGRESSORS.get(chosen.chosen), TreeBag) else 1
+    fewer = max(20, settings.resamples // thin)
+    resampled = evidence.resample(runs, fitted, shares, space.baseline, finder.thinned(thin), fewer, settings.seed)
+    honest = at_baseline - at_shares - resampled.optimism
     gain = evidence.percentile_interval(honest, resampled.gains - resampled.optimism, settings.level)
     held_out = evidence.held_out_rank(chosen, settings.level, settings.seed)
     spread, noise = evidence.loss_spread(runs), evidence.repeat_noise(runs)
     against = evidence.doubts(gain, held_out, noise)
     return LearnedShares(
-        shares=tuple(_estimates(names, shares, resampled.shares, settings.level, against)),
-        equal=1 / k,
+        shares=tuple(_estimates(names, shares, resampled.shares, settings.level, against, space)),
+        equal=1 / len(names),
+        baseline=space.name,
         n_effective=n_effective(shares),
         n_effective_of_best=n_effective(best),
         regressor=chosen.chosen,
@@ -182,11 +202,11 @@ def _learned(names: Sequence[str], runs: RunTable, settings: LearnSettings, chos
         held_out=held_out,
         loss_spread=spread,
         repeat_noise=noise,
-        predicted_gain=at_equal - at_shares,
-        predicted_gain_of_best=at_equal - at_best,
+        predicted_gain=at_baseline - at_shares,
+        predicted_gain_of_best=at_baseline - at_best,
         gain=gain,
         distinguishable=not against,
-        verdict=evidence.verdict(gain, against, noise),
+        verdict=evidence.verdict(gain, against, noise, space.name),
         warnings=tuple(evidence.warnings(runs, chosen, spread, noise)),
         runs=len(runs.run_ids),
         vectors=len(chosen.losses),
@@ -197,18 +217,12 @@ def _learned(names: Sequence[str], runs: RunTable, settings: LearnSettings, chos
     )
 
 
-def _resampled(runs: RunTable, settings: LearnSettings, chosen: Selection, shares: Floats) -> evidence.Resampled:
-    thin = TREES_THINNED if isinstance(REGRESSORS[chosen.chosen], TreeBag) else 1
-    fewer = max(20, settings.resamples // thin)
-    return evidence.resample(runs, chosen.fitted, shares, settings.search.thinned(thin), fewer, settings.seed)
-
-
 def _estimates(
-    names: Sequence[str], shares: Floats, resampled: Floats, level: float, against: Sequence[str]
+    names: Sequence[str], shares: Floats, resampled: Floats, level: float, against: Sequence[str], space: ShareSpace
 ) -> Iterator[ShareEstimate]:
     bounds = np.percentile(resampled, [50 * (1 - level), 50 * (1 + level)], axis=0).T.tolist()
-    for name, share, (low, high) in zip(names, shares.tolist(), bounds, strict=True):
-        said = evidence.statement(low, high, 1 / len(names), against)
+    for name, share, (low, high), other in zip(names, shares.tolist(), bounds, space.baseline.tolist(), strict=True):
+        said = evidence.statement(low, high, other, against, space.name)
         yield ShareEstimate(name=name, share=share, low=low, high=high, statement=said)
 
 

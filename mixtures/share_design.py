@@ -25,7 +25,7 @@ from corpus.fingerprints import fingerprint
 from corpus.keyed_random import keyed_hashes
 
 Floats = npt.NDArray[np.float64]
-RunKind = Literal["dirichlet", "vertex", "uniform"]
+RunKind = Literal["dirichlet", "vertex", "uniform", "proportional"]
 Concentration = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -66,10 +66,9 @@ class DesignRow(Config):
 
 
 class Design(Config):
-    """The runs to train: `d000`, `d001`, ... Dirichlet draws, `v00`, ... single shares, `u00`, ... equal shares."""
+    """The runs to train: `d000`, `d001`, ... Dirichlet draws, `v00`, ... single shares, `u00`, ... the baseline."""
 
     n_shares: int
-    settings: DesignSettings
     rows: tuple[DesignRow, ...]
 
     @property
@@ -96,20 +95,21 @@ def draw_design(n_shares: int, settings: DesignSettings) -> Design:
     rows = [_drawn(i, n_shares, settings) for i in range(settings.runs)]
     if settings.vertices:
         corners = np.eye(n_shares)
-        rows += [_row(f"v{k:02d}", "vertex", corners[k], settings.seed) for k in range(n_shares)]
+        rows += [design_row(f"v{k:02d}", "vertex", corners[k], settings.seed) for k in range(n_shares)]
     equal = np.full(n_shares, 1 / n_shares)
-    rows += [_row(f"u{r:02d}", "uniform", equal, settings.seed + r) for r in range(settings.repeats)]
+    rows += [design_row(f"u{r:02d}", "uniform", equal, settings.seed + r) for r in range(settings.repeats)]
     if not rows:
         raise ConfigError("the design has no runs", fix="set runs or repeats above 0, or vertices: true")
-    return Design(n_shares=n_shares, settings=settings, rows=tuple(rows))
+    return Design(n_shares=n_shares, rows=tuple(rows))
 
 
 def _drawn(i: int, n_shares: int, settings: DesignSettings) -> DesignRow:
     run_id, alpha = f"d{i:03d}", settings.strata[i % len(settings.strata)]
     random = np.random.Generator(np.random.PCG64(int(keyed_hashes(settings.seed, [run_id])[0])))
     shares = random.dirichlet(np.full(n_shares, alpha))
-    return _row(run_id, "dirichlet", shares / shares.sum(), settings.seed, alpha)
+    return design_row(run_id, "dirichlet", shares / shares.sum(), settings.seed, alpha)
 
 
-def _row(run_id: str, kind: RunKind, shares: Floats, seed: int, alpha: float | None = None) -> DesignRow:
+def design_row(run_id: str, kind: RunKind, shares: Floats, seed: int, alpha: float | None = None) -> DesignRow:
+    """A row of a design."""
     return DesignRow(run_id=run_id, kind=kind, alpha=alpha, shares=tuple(shares.tolist()), seed=seed)

@@ -13,7 +13,6 @@ Source: the optimism bootstrap, B. Efron, Estimating the error rate of a predict
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -21,13 +20,14 @@ from corpus.config import Config
 from mixtures.share_design import Floats
 from mixtures.share_regression import Fitted, Ints
 from mixtures.share_runs import RunTable
-from mixtures.share_search import SearchSettings, search
+from mixtures.share_search import Finder
 from mixtures.share_selection import Selection, by_vector, spearman, vectors_of
 
 ENOUGH_VECTORS = 64
 ENOUGH_REPEATS = 3
 RANK_RESAMPLES = 1000
-Statement = Literal["above equal", "below equal", "withheld"]
+Statement = str
+"""`above` or `below` with the baseline's name behind it (`above equal`), or `withheld`."""
 
 
 class Interval(Config):
@@ -57,7 +57,7 @@ class Resampled:
 
     Attributes:
         shares: shape (B, K), found on each resample.
-        gains: shape (B,), gain over equal shares of the learned ones, by each resample's fit.
+        gains: shape (B,), gain over the baseline of the learned shares, by each resample's fit.
         optimism: by how much a fit overstates the gain of shares it chose itself, the mean over resamples.
     """
 
@@ -67,20 +67,26 @@ class Resampled:
 
 
 def resample(
-    runs: RunTable, fitted: Fitted, learned: Floats, search_settings: SearchSettings, resamples: int, seed: int
+    runs: RunTable,
+    fitted: Fitted,
+    learned: Floats,
+    baseline: Floats,
+    finder: Finder,
+    resamples: int,
+    seed: int,
 ) -> Resampled:
     """Search again on resamples, repeats of one vector drawn together; `learned` are the shares (K,) of the full fit.
 
-    A gain is the predicted loss of equal shares minus that of the shares in question.
+    A gain is the predicted loss of the baseline (K,) minus that of the shares in question.
     """
-    vector, k = vectors_of(runs), len(learned)
+    vector = vectors_of(runs)
     drawn = _draw(int(vector.max()) + 1, resamples, seed)
     predict = fitted.resampled(drawn[:, vector])
-    found = search(predict, k, search_settings).shares
-    at_equal = predict(np.full((1, k), 1 / k))[0]
-    by_own = at_equal - np.diagonal(predict(found))
-    by_full = fitted.predict(np.full((1, k), 1 / k))[0] - fitted.predict(found)
-    return Resampled(found, at_equal - predict(learned[None])[0], float(np.mean(by_own - by_full)))
+    found = finder.find(predict).shares
+    at_baseline = predict(baseline[None])[0]
+    by_own = at_baseline - np.diagonal(predict(found))
+    by_full = fitted.predict(baseline[None])[0] - fitted.predict(found)
+    return Resampled(found, at_baseline - predict(learned[None])[0], float(np.mean(by_own - by_full)))
 
 
 def held_out_rank(chosen: Selection, level: float, seed: int) -> Interval:
@@ -92,7 +98,7 @@ def held_out_rank(chosen: Selection, level: float, seed: int) -> Interval:
 
 
 def loss_spread(runs: RunTable) -> float:
-    """Standard deviation of losses over distinct designed vectors, repeats of equal shares left out."""
+    """Standard deviation of losses over distinct designed vectors, repeats of the baseline left out."""
     designed = ~runs.is_repeat
     _, vector = np.unique(runs.shares[designed], axis=0, return_inverse=True)
     means = by_vector(runs.losses[designed], vector.reshape(-1))
@@ -100,13 +106,13 @@ def loss_spread(runs: RunTable) -> float:
 
 
 def repeat_noise(runs: RunTable) -> float | None:
-    """Standard deviation over repeats of equal shares; None with fewer than two."""
+    """Standard deviation over repeats of the baseline; None with fewer than two."""
     repeats = runs.losses[runs.is_repeat]
     return float(repeats.std(ddof=1)) if len(repeats) > 1 else None
 
 
 def doubts(gain: Interval, held_out: Interval, noise: float | None) -> list[str]:
-    """Why learned shares may be no better than equal ones; empty when nothing speaks against them."""
+    """Why learned shares may be no better than the baseline; empty when nothing speaks against them."""
     found = []
     if not held_out.above(0.0):
         found.append("held-out runs are not ranked better than by chance")
@@ -117,22 +123,25 @@ def doubts(gain: Interval, held_out: Interval, noise: float | None) -> list[str]
     return found
 
 
-def verdict(gain: Interval, against: Sequence[str], noise: float | None) -> str:
-    """One sentence: whether the learned shares can be told from equal ones, and by which numbers."""
+def verdict(gain: Interval, against: Sequence[str], noise: float | None, baseline: str) -> str:
+    """One sentence: whether the learned shares can be told from the baseline's, and by which numbers."""
     numbers = "undefined"
     if gain.value is not None and gain.low is not None and gain.high is not None:
         numbers = f"{gain.value:.4g}, interval {gain.low:.4g} to {gain.high:.4g}"
     if against:
-        return f"The learned shares are not distinguishable from equal: {'; '.join(against)} (gain {numbers})."
+        return f"The learned shares are not distinguishable from {baseline}: {'; '.join(against)} (gain {numbers})."
     floor = "no repeats state the noise" if noise is None else f"noise of one repeated run {noise:.4g}"
-    return f"The learned shares are predicted to beat equal ones: gain {numbers}; {floor}."
+    return f"The learned shares are predicted to beat {baseline} ones: gain {numbers}; {floor}."
 
 
-def statement(low: float, high: float, equal: float, against: Sequence[str]) -> Statement:
-    """What may be said of one share beside an equal one: nothing when its interval holds it, or nothing was learned."""
-    if against or low <= equal <= high:
+def statement(low: float, high: float, baseline: float, against: Sequence[str], name: str = "equal") -> Statement:
+    """What may be said of one share beside the baseline's: nothing if its interval holds that, or nothing was learned.
+
+    `name` is the baseline's.
+    """
+    if against or low <= baseline <= high:
         return "withheld"
-    return "above equal" if low > equal else "below equal"
+    return f"above {name}" if low > baseline else f"below {name}"
 
 
 def warnings(runs: RunTable, chosen: Selection, spread: float, noise: float | None) -> list[str]:
@@ -144,7 +153,7 @@ def warnings(runs: RunTable, chosen: Selection, spread: float, noise: float | No
         said.append(f"{len(runs.failed)} runs have no loss: {', '.join(list(runs.failed)[:5])}")
     repeats = int(runs.is_repeat.sum())
     if noise is None:
-        said.append("without two repeats of equal shares the noise between runs is unknown")
+        said.append("without two repeats of the baseline the noise between runs is unknown")
     elif noise > spread / 2:
         said.append(
             f"repeats differ by {noise:.4g}, more than half the spread of losses ({spread:.4g}): "

@@ -45,6 +45,17 @@ class Fitted(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class OneColumn:
+    """A fitted regressor as a predictor of one column: shares (m, K) to losses (m, 1)."""
+
+    fitted: Fitted
+
+    def __call__(self, shares: Floats) -> Floats:
+        """Predicted losses, shape (m, 1)."""
+        return self.fitted.predict(shares)[:, None]
+
+
 class Regressor(Protocol):
     """A way to predict losses from shares; `fit` raises nothing for a poor fit, the caller judges the predictions."""
 

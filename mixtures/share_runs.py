@@ -23,6 +23,7 @@ from mixtures.share_design import Design, Floats
 
 OFF_ONE = 0.01  # rows that sum to one within this are rounded rows, and are divided by their sum
 EXACT = 1e-12
+BASELINES = ("uniform", "proportional")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class RunTable:
         run_ids: n names, each once.
         shares: shape (n, K), each row sums to one.
         losses: shape (n,), finite; lower is better.
-        kinds: n kinds as in the design; "uniform" marks the repeats of equal shares.
+        kinds: n kinds as in the design; "uniform" and "proportional" mark the repeats of the baseline.
         failed: run id to the reason why there is no loss.
         design_hash: of the design the runs belong to, empty for runs drawn elsewhere.
     """
@@ -47,8 +48,8 @@ class RunTable:
 
     @property
     def is_repeat(self) -> npt.NDArray[np.bool_]:
-        """Shape (n,): runs of equal shares, whose spread is the noise floor."""
-        return np.array([kind == "uniform" for kind in self.kinds], bool)
+        """Shape (n,): runs of the baseline, whose spread is the noise floor."""
+        return np.array([kind in BASELINES for kind in self.kinds], bool)
 
     @property
     def hash(self) -> str:

@@ -6,13 +6,15 @@ there are and the less the predictor knows. As regularisation that is wanted, si
 errors; as a statement about optimal shares it is biased, so the single best vector is given beside it. A concentration
 of 1 keeps the search where shares are moderate; smaller ones let it reach sparse vectors, where a predictor errs more.
 
-How it is used: `search(predictor, n_shares, settings)`; one pass serves many predictors, as for a bootstrap.
+How it is used: `search(predictor, space, settings)`; one pass serves many predictors, as for a bootstrap. Vectors are
+drawn around the space's centre and brought under its caps, so the mean of the best keeps the caps as well.
 
 Source: RegMix, arXiv 2407.01492, and Meta-rater, arXiv 2504.14194: 100,000 or more draws of concentration 1, the mean
 of the best 128.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -20,6 +22,7 @@ from pydantic import Field, model_validator
 from corpus.config import Config
 from mixtures.share_design import Concentration, Floats
 from mixtures.share_regression import Ints, Predictor
+from mixtures.share_space import ShareSpace
 
 CHUNK = 8192
 
@@ -30,7 +33,9 @@ class SearchSettings(Config):
     candidates: int = Field(200_000, ge=1, description="vectors drawn")
     best: int = Field(128, ge=1, description="how many with the lowest prediction are averaged")
     concentrations: tuple[Concentration, ...] = Field(
-        (1.0,), min_length=1, description="of the Dirichlet distributions, in turn from draw to draw"
+        (1.0,),
+        min_length=1,
+        description="of the Dirichlet distributions, in turn from draw to draw: their parameters' mean",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the draws")
 
@@ -59,16 +64,44 @@ class Found:
     lowest: Floats
 
 
-def search(predictor: Predictor, n_shares: int, settings: SearchSettings) -> Found:
+class Finder(Protocol):
+    """A way to find good shares for each of B predictors."""
+
+    def find(self, predictor: Predictor) -> Found:
+        """Good shares for a predictor from shares (m, K) to losses (m, B)."""
+        ...
+
+    def thinned(self, by: int) -> "Finder":
+        """The same, at about a `by`-th of the cost where that is possible."""
+        ...
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """The search of this module, in one space with one set of settings."""
+
+    space: ShareSpace
+    settings: SearchSettings
+
+    def find(self, predictor: Predictor) -> Found:
+        """The mean of the best vectors."""
+        return search(predictor, self.space, self.settings)
+
+    def thinned(self, by: int) -> "Simulation":
+        """With fewer candidates."""
+        return Simulation(self.space, self.settings.thinned(by))
+
+
+def search(predictor: Predictor, space: ShareSpace, settings: SearchSettings) -> Found:
     """Search for B predictors at once, on the same candidates.
 
     Args:
         predictor: from shares (m, K) to predicted losses (m, B), as `Fitted.resampled` makes it.
-        n_shares: K.
+        space: where the K shares may lie.
 
     Equal predictions are taken in the order of the draws. The draws are the same for the same settings.
     """
-    drawn = draw_candidates(n_shares, settings)
+    drawn = draw_candidates(space, settings)
     kept: list[tuple[Floats, Ints]] = []
     for start in range(0, len(drawn), CHUNK):
         predicted = np.ascontiguousarray(predictor(drawn[start : start + CHUNK]).T)
@@ -93,10 +126,10 @@ def _lowest(losses: Floats, at: Ints, best: int) -> tuple[Floats, Ints]:
     return losses[rows], at[rows]
 
 
-def draw_candidates(n_shares: int, settings: SearchSettings) -> Floats:
-    """The vectors a search looks at, shape (candidates, n_shares)."""
+def draw_candidates(space: ShareSpace, settings: SearchSettings) -> Floats:
+    """The vectors a search looks at, shape (candidates, K)."""
     random = np.random.Generator(np.random.PCG64(settings.seed))
-    drawn, step = np.empty((settings.candidates, n_shares)), len(settings.concentrations)
+    drawn, step = np.empty((settings.candidates, len(space.centre))), len(settings.concentrations)
     for i, alpha in enumerate(settings.concentrations):
-        drawn[i::step] = random.dirichlet(np.full(n_shares, alpha), len(drawn[i::step]))
-    return drawn
+        drawn[i::step] = random.dirichlet(space.alphas(alpha), len(drawn[i::step]))
+    return space.capped(drawn)
