@@ -22,7 +22,7 @@ from pipelines.progress import Progress
 
 READERS = {
     "megatron": "IndexedDataset({path!r})  from megatron.core.datasets.indexed_dataset",
-    "datatrove": "DatatroveFolderDataset({folder!r}, seq_len, token_size={size})  from datatrove.utils.dataset",
+    "datatrove": "DatatroveFolderDataset({folder!r}, {seq_len}, token_size={size})  from datatrove.utils.dataset",
     "llmc": "its train files, in llm.c or modded-nanogpt: {folder}/{stem}_*.bin",
     "nanogpt": "np.memmap({file!r}, dtype=np.uint16)",
     "mosaic": "StreamingDataset(local={folder!r}, batch_size=..., num_canonical_nodes=1)  from streaming",
@@ -105,11 +105,12 @@ def print_export(made: Artifact) -> None:
     files = [part.file for part in made.manifest.parts]
     size = sum(part.bytes for part in made.manifest.parts) / 1e6
     what = f"{totals['sequences']:,} sequences" if "sequences" in totals else f"{totals['documents']:,} documents"
-    held = f"{what}, {totals['tokens']:,} tokens of {totals['dtype']}, {len(files)} files of {size:,.1f} MB in all"
-    console.print(f"{held}: {made.folder}", highlight=False, soft_wrap=True)
+    held = f"{what}, {totals['tokens']:,} tokens of {totals['dtype']}, files: {len(files)}, {size:,.1f} MB"
+    console.print(f"{held}, in {made.folder}", highlight=False, soft_wrap=True)
     first = str(made.folder / files[0])
     reader = READERS[config["format"]].format(
         folder=str(made.folder), file=first, path=first.rpartition(".")[0], stem=config["stem"],
         size=2 if totals["dtype"] == "uint16" else 4,
+        seq_len=totals["tokens"] // totals["sequences"] - 1 if "sequences" in totals else "seq_len",
     )  # fmt: skip
     console.print(f"read it with  {escape(reader)}", highlight=False, soft_wrap=True)

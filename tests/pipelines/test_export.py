@@ -402,6 +402,9 @@ def test_the_commands_pack_and_export_an_order(tmp_path, capsys):
     order = Order.open(tmp_path / "orders" / "a")
     read = PackedOrder(order, pack, 0)
     np.testing.assert_array_equal(got, read.read(0, read.n_tokens - 1, open_shards(order, tmp_path)))
+    export_command("orders/a", tmp_path, {"format": "datatrove", "padding_id": 0}, pack="packs/a")
+    assert "seq_len" not in (said := capsys.readouterr().out)
+    assert "a.datatrove', 12, token_size=2)" in said  # it reads windows of one token more
     for format in ("megatron", "datatrove", "mosaic", "nanogpt"):
         export_command("orders/a", tmp_path, {"format": format}, to=tmp_path / "out" / format)
         assert str(tmp_path / "out" / format) in capsys.readouterr().out.replace("\n", "")
