@@ -61,6 +61,10 @@ class Order:
         arrays = {path.name: np.asarray(np.load(path, mmap_mode="r")) for path in artifact.files(".npy")}
         self._ends, self._shard, self._start = arrays[_ENDS], arrays[_SHARD], arrays[_START]
 
+    def __reduce__(self) -> tuple[type["Order"], tuple[Artifact]]:
+        """Another process gets the artifact's name and place, not the arrays, and maps them itself."""
+        return Order, (self.artifact,)
+
     @classmethod
     def open(cls, folder: Path) -> "Order":
         """Open the order in a folder. Raises ArtifactError where there is none, or it is unfinished or changed."""
