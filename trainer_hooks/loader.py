@@ -3,19 +3,20 @@
 Sample i is tokens [i T, (i + 1) T] of the ordered stream: T inputs, and the same shifted by one as targets.
 Documents are concatenated with their end-of-text inside, so the order is read exactly as written. A global
 batch is a run of consecutive samples cut evenly over data-parallel ranks; any number of ranks reads the same
-global batches, and any batch can be read without reading those before it.
+global batches, and any batch can be read without reading those before it. Samples to be skipped are a range of
+numbers, so a skip needs no state either.
 
-In a training loop of your own:
+In a training loop of your own (`trainer_hooks.datasets` has worker processes, and the form other trainers take):
 
-    from trainer_hooks.loader import OrderedLoader
-    loader = OrderedLoader(Order.open(folder), token_arrays, sequence_length=2048, batch_sequences=256,
+    order = Order.open(workspace / "orders/climb")
+    loader = OrderedLoader(order, open_shards(order, workspace), sequence_length=2048, batch_sequences=256,
                            dp_rank=rank, dp_world=world)
     loader.load_state_dict(saved)                             # {"next_sample": ..., "order_fingerprint": ...}
     for inputs, targets in loader:
         model.loss(inputs, targets).backward()
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,8 +46,8 @@ class TokenOrder(Protocol):
     def visits_between(self, token_a: int, token_b: int) -> tuple[int, int]:
         """The visits that tokens [a, b) touch, as a half-open range of rows."""
 
-    def table(self, columns: list[str] | None = None) -> pa.Table:
-        """The visits, one row each, in reading order."""
+    def visits(self, first: int, stop: int) -> pa.Table:
+        """Those visits, one row each, in reading order."""
 
 
 class OrderedLoader:
@@ -60,15 +61,19 @@ class OrderedLoader:
         batch_sequences: int,
         dp_rank: int = 0,
         dp_world: int = 1,
+        skip: Sequence[tuple[int, int]] = (),
     ) -> None:
         """Prepare to read.
 
         Args:
-            order: the ordered stream; token_arrays: its memory-mapped shards, as the order's `read` takes them.
+            order: the ordered stream; token_arrays: its memory-mapped shards, as the order's `read` takes them
+                (`curriculum.order_shards.open_shards` opens and checks them).
             sequence_length: T, inputs of a sample; batch_sequences: samples of one global batch.
             dp_rank, dp_world: this process among those that share each global batch.
+            skip: ranges [a, b) of samples to leave out, such as a batch that made the loss jump, in whole batches.
 
-        Raises ConfigError when a batch cannot be divided by dp_world or the order is shorter than one sample.
+        Raises ConfigError when a batch cannot be divided by dp_world, the order is shorter than one sample, or a
+        range to skip does not begin and end between batches.
         """
         if batch_sequences % dp_world or not 0 <= dp_rank < dp_world:
             raise ConfigError(
@@ -87,6 +92,14 @@ class OrderedLoader:
                 found=f"{order.n_tokens:,}",
                 fix="order more documents, or lower sequence_length",
             )
+        for a, b in skip:
+            if a % batch_sequences or b % batch_sequences or not 0 <= a < b:
+                raise ConfigError(
+                    "samples are skipped in whole batches",
+                    expected=f"ranges [a, b) of multiples of {batch_sequences}, a below b",
+                    found=f"{a} to {b}",
+                )
+        self.skip = tuple(sorted(skip))
         self.next_sample = 0
 
     @property
@@ -111,15 +124,27 @@ class OrderedLoader:
         tokens = torch.from_numpy(stream)
         return tokens[:-1].view(self._local, T), tokens[1:].view(self._local, T)
 
+    def steps(self) -> Iterator[int]:
+        """The numbers of the remaining whole batches, without those to be skipped; does not move the loader."""
+        step = -(-self.next_sample // self.batch_sequences)
+        while step < self.n_batches:
+            past = [b for a, b in self.skip if a <= step * self.batch_sequences < b]
+            if past:
+                step = max(past) // self.batch_sequences
+            else:
+                yield step
+                step += 1
+
     def next_batch(self) -> Batch:
         """The batch at the loader's position, then move on. Raises ConfigError at the end of the order."""
-        batch = self.batch(self.next_sample // self.batch_sequences)
-        self.next_sample += self.batch_sequences
+        step = next(self.steps(), self.n_batches)
+        batch = self.batch(step)
+        self.next_sample = (step + 1) * self.batch_sequences
         return batch
 
     def __iter__(self) -> Iterator[Batch]:
         """The remaining whole batches."""
-        while self.next_sample // self.batch_sequences < self.n_batches:
+        while next(self.steps(), None) is not None:
             yield self.next_batch()
 
     def visits_of_step(self, step: int) -> pa.Table:
@@ -131,7 +156,7 @@ class OrderedLoader:
         self._check(step)
         size = self.batch_sequences * self.sequence_length
         first, stop = self.order.visits_between(step * size, (step + 1) * size)
-        return self.order.table().slice(first, stop - first)
+        return self.order.visits(first, stop)
 
     def state_dict(self) -> dict[str, int | str]:
         """The loader's whole state: the next sample, counted over all ranks, and the order it belongs to."""

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from corpus.artifacts import artifacts_in
 from corpus.config import validated
-from corpus.tokens import read_docs, read_token_shard
+from corpus.tokens import read_docs
 from curriculum.order import Order
+from curriculum.order_shards import open_shards
 from pipelines.commands.inspect import open_by_name
 
 
@@ -22,9 +23,7 @@ def trace_command(workspace: Path, arm: str, step: int) -> None:
     plan = validated(Plan, run.manifest.config["plan"], f"{run.name}/manifest.json")
     order = Order.open(workspace / next(ref.name for ref in run.manifest.inputs if ref.name.startswith("orders/")))
     shards = [workspace / name for name in order.shards]
-    loader = OrderedLoader(
-        order, [read_token_shard(path) for path in shards], plan.sequence_length, plan.batch_sequences
-    )
+    loader = OrderedLoader(order, open_shards(order, workspace), plan.sequence_length, plan.batch_sequences)
     visits = loader.visits_of_step(step)
     urls = _urls(workspace)
     docs = {shard: read_docs(shards[shard]).column("id") for shard in set(visits.column("shard").to_pylist())}

@@ -15,6 +15,7 @@ from corpus.shards import write_text
 from corpus.tokenizer import END_OF_TEXT
 from corpus.tokens import read_token_shard
 from curriculum.order import Order
+from curriculum.order_shards import open_shards
 from pipelines.stages.naming import source_of
 from pipelines.tally import Tally
 from pipelines.tasks import note_progress
@@ -42,7 +43,7 @@ class TrainWork:
         from trainer_hooks.trainer import train
 
         order = Order.open(self.root / self.order)
-        arrays = [read_token_shard(self.root / name) for name in order.shards]
+        arrays = open_shards(order, self.root)
         shards: dict[str, list[Path]] = {}
         for path in Artifact(self.root / self.heldout).files(".npy"):
             if len(read_token_shard(path)) > 1:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from corpus.documents import DOCUMENT_SCHEMA, check_documents, document_id, documents
 from corpus.errors import ArtifactError, EnvironmentProblem, SchemaError
 from corpus.scores import Score, check_aligned, score_schema, scores_of
-from corpus.shards import TableWriter, atomic_path, read_batches, read_schema, read_table, write_table
+from corpus.shards import TableWriter, atomic_path, read_batches, read_rows, read_schema, read_table, write_table
 
 
 def write_half(path, error):
@@ -37,6 +37,17 @@ def test_bytes_do_not_depend_on_batch_sizes(tmp_path_factory, sizes):
             start += size
     assert (folder / "whole.parquet").read_bytes() == (folder / "pieces.parquet").read_bytes()
     assert read_table(folder / "whole.parquet").equals(table)
+
+
+@given(st.integers(0, 5_000), st.integers(0, 5_000))
+def test_some_rows_are_those_of_the_whole(tmp_path_factory, a, b):
+    path = tmp_path_factory.getbasetemp() / "some-rows.parquet"
+    table = pa.table({"x": pa.array(range(5_000), pa.int64()), "y": pa.array(range(5_000), pa.int32())})
+    if not path.exists():
+        write_table(path, table)  # three row groups
+    first, stop = min(a, b), max(a, b)
+    assert read_rows(path, first, stop).equals(table.slice(first, stop - first))
+    assert read_rows(path, first, stop, ["y"]).column_names == ["y"]
 
 
 def test_an_error_leaves_nothing(tmp_path):

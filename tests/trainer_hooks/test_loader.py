@@ -1,15 +1,19 @@
 """The ordered loader: the stream as written, the same batches for any number of ranks, one integer of state."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corpus.errors import ConfigError
+from curriculum.order import Order, write_order
 from trainer_hooks.loader import OrderedLoader
 
 
-def loader(workspace, T=16, batch=4, rank=0, world=1):
-    return OrderedLoader(workspace.order, workspace.arrays, T, batch, rank, world)
+def loader(workspace, T=16, batch=4, rank=0, world=1, **options):
+    return OrderedLoader(workspace.order, workspace.arrays, T, batch, rank, world, **options)
 
 
 @pytest.mark.parametrize(("T", "batch"), [(16, 4), (7, 3), (1, 1), (100, 2)])
@@ -49,6 +53,80 @@ def test_state_moves_between_numbers_of_ranks(workspace):
     for rank in again:
         rank.load_state_dict(first.state_dict())
     assert torch.equal(torch.cat([rank.next_batch()[0] for rank in again]), straight.next_batch()[0])
+
+
+@given(st.data())
+def test_a_resume_at_any_step_with_any_number_of_ranks_reads_on(workspace, data):
+    """Stop after any step on any number of ranks, go on with any other: the global batches are those of one rank."""
+    straight = list(loader(workspace, 8, 8))
+    step = data.draw(st.integers(0, len(straight) - 1))
+    before, after = (data.draw(st.sampled_from([1, 2, 4, 8])) for _ in range(2))
+    stopped = loader(workspace, 8, 8, rank=before - 1, world=before)
+    stopped.next_sample = 8 * max(0, step - 1)
+    if step:
+        stopped.next_batch()
+    ranks = [loader(workspace, 8, 8, rank, after) for rank in range(after)]
+    for rank in ranks:
+        rank.load_state_dict(stopped.state_dict())
+    for want in straight[step : step + 3]:
+        parts = [rank.next_batch() for rank in ranks]
+        for side in (0, 1):
+            assert torch.equal(torch.cat([part[side] for part in parts]), want[side])
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 6)), max_size=4), st.integers(0, 40))
+def test_ranges_of_samples_are_skipped_before_and_after_a_resume(workspace, ranges, at):
+    skip = [(4 * a, 4 * (a + n)) for a, n in ranges]
+    whole = loader(workspace)
+    steps = [s for s in range(whole.n_batches) if not any(a <= 4 * s < b for a, b in skip)]
+    one = loader(workspace, skip=skip)
+    read = [one.next_batch()[0] for _ in steps[:at]]
+    again = loader(workspace, skip=skip)
+    again.load_state_dict(one.state_dict())
+    read += [inputs for inputs, _ in again]
+    assert len(read) == len(steps)
+    assert all(torch.equal(inputs, whole.batch(step)[0]) for inputs, step in zip(read, steps, strict=True))
+
+
+@pytest.mark.parametrize("skip", [(1, 4), (4, 6), (8, 8), (8, 4), (-4, 4)])
+def test_only_whole_batches_are_skipped(workspace, skip):
+    with pytest.raises(ConfigError, match="whole batches"):
+        loader(workspace, skip=[skip])
+
+
+def test_an_order_that_only_differs_later_gives_the_same_samples_before(workspace, tmp_path):
+    """Visits of a later phase are replaced: every sample whose tokens lie before them is unchanged."""
+    kept = 30
+    whole = workspace.order.table()
+    edited = pa.concat_tables([whole.slice(0, kept), whole.slice(kept).take(list(range(len(whole) - kept))[::-1])])
+    shards = workspace.order.shards
+    write_order(tmp_path, edited, name="edited", fingerprint="edited", config={}, inputs=[], shards=shards)
+    other = OrderedLoader(Order.open(tmp_path), workspace.arrays, 16, 4)
+    one, same = loader(workspace), sum(whole["length"].to_pylist()[:kept]) - 1
+    steps = same // 64
+    assert steps > 5
+    for step in range(steps):
+        assert all(torch.equal(a, b) for a, b in zip(other.batch(step), one.batch(step), strict=True))
+    assert any(not torch.equal(other.batch(s)[0], one.batch(s)[0]) for s in range(steps, one.n_batches))
+
+
+def test_a_document_read_in_pieces_is_read_whole(workspace, tmp_path):
+    """A visit may be a piece of a document; pieces in a row give the document, at any sequence length."""
+    pieces = [(0, 20), (20, 1), (21, 19)]  # the first document of the first shard, 40 tokens
+    table = pa.table(
+        {
+            "shard": [0] * 3, "doc": [0] * 3, "start": [a for a, _ in pieces], "length": [n for _, n in pieces],
+            "visit": [0, 1, 2], "score": pa.nulls(3, pa.float32()), "source": ["web"] * 3, "phase": ["all"] * 3,
+            "rule": ["pieces"] * 3,
+        }
+    )  # fmt: skip
+    shards = workspace.order.shards
+    write_order(tmp_path, table, name="pieces", fingerprint="pieces", config={}, inputs=[], shards=shards)
+    for T in (1, 7, 13, 39):
+        one = OrderedLoader(Order.open(tmp_path), workspace.arrays, T, 1)
+        inputs = torch.cat([inputs[0] for inputs, _ in one]).numpy()
+        assert np.array_equal(inputs, workspace.arrays[0][: len(inputs)])
+        assert len(inputs) == 39 // T * T
 
 
 def test_random_access_equals_reading_on(workspace):
