@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corpus.artifacts import Artifact, InputRef, Part, begin, describe_part, finish, is_finished, own_files
 from corpus.errors import TaskError
@@ -20,6 +20,9 @@ from pipelines.progress import Progress
 from pipelines.runtime import Runtime
 from pipelines.tally import add_totals
 from pipelines.tasks import Completion, Task, Work, completed, noted_progress
+
+if TYPE_CHECKING:
+    from curriculum.arrangement import Engine
 
 
 class Workshop:
@@ -111,6 +114,12 @@ class Workshop:
             folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=_parts(folder),
             totals=totals,
         )  # fmt: skip
+
+    def order_engine(self) -> "Engine":
+        """The runtime's engine for orders. Its scratch lies in the workspace, which a cluster's executors reach too."""
+        scratch = self.root / "cache" / "sorting"
+        scratch.mkdir(parents=True, exist_ok=True)
+        return self.runtime.order_engine(scratch)
 
     def _identify(
         self, name: str, kind: str, config: dict[str, Any], inputs: Iterable[Artifact | InputRef]
