@@ -47,7 +47,8 @@ def parse_share(value: Any) -> Any:
     if isinstance(value, str):
         text = value.strip()
         try:
-            value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            # rounded once, so that 1.1% is 0.011; float("1.1") / 100 is 0.011000000000000001
+            value = float(f"{text[:-1].rstrip()}e-2" if text.endswith("%") else text)
         except ValueError:
             raise ValueError(f"{text!r} is not a share; write for example 15% or 0.15") from None
     if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= 1:

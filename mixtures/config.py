@@ -1,7 +1,7 @@
 """What a mixture may say: its sources, how their shares come about, its limits, and its phases.
 
-A short form and a long one mean the same: `web: 45%` is `web: {share: 45%}`. Shares are of the tokens of the run (or of the
-phase), and every limit is counted in tokens or in visits.
+A short form and a long one mean the same: `web: 45%` is `web: {share: 45%}`. Shares are of the tokens of the run (or
+of the phase), and every limit is counted in tokens or in visits.
 
     tokens: 10B
     sources:
@@ -37,13 +37,22 @@ class Upsample(Config):
     drop: Share = Field(default=0.4, description="quantiles below this are not read")
     top: float = Field(default=7, gt=0, description="visits of the highest band at most")
     bands: int = Field(default=20, ge=2, le=1000, description="quantile bands, by tokens")
+    visits: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="visits of the whole source that the curve is shaped for; "
+        "null: those of the whole run, so that a change of a later phase bends the curve of the earlier ones, too",
+    )
 
 
 class Bands(Config):
     """Weights for quality bands: 50/30/20 gives the best third of a source half of its tokens."""
 
     by: str = Field(description="the score that decides")
-    weights: tuple[float, ...] = Field(min_length=2, description="one for each band of equal tokens, the best band first")
+    weights: tuple[float, ...] = Field(
+        min_length=2, description="one for each band of equal tokens, the best band first"
+    )
 
 
 def _short_source(value: Any) -> Any:
@@ -56,12 +65,18 @@ class SourceConfig(Config):
     share: Share | None = Field(default=None, description="share of the tokens")
     tokens: Count | None = Field(default=None, description="tokens instead of a share")
     weight: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="a weight instead of a share: shares are weights over their sum"
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="a weight instead of a share: shares are weights over their sum",
     )
     min_share: Share = Field(default=0.0, description="the least it may be given, whatever the weighing says")
     max_share: Share = Field(default=1.0, description="the most it may be given")
     max_visits: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="epochs it may be read at most; null: the mixture's max_visits"
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="epochs it may be read at most; null: the mixture's max_visits",
     )
     sequence: Sequence = Field(
         default="shuffled",
@@ -126,19 +141,22 @@ class MixtureConfig(Config):
 
     sources: dict[str, Source] = Field(
         min_length=1,
-        description="what each source asks for; a name also stands for what lies below it (wrap for wrap/easy), and may "
-        "hold * ? and [..]; a source belongs to the key that is its exact name, else to the longest that matches",
+        description="what each source asks for; a name also stands for what lies below it (wrap for wrap/easy), and "
+        "may hold * ? and [..]; a source belongs to the key that is its exact name, else to the longest that matches",
     )
     tokens: Count | None = Field(default=None, description="tokens in all; null: as many as the cap on visits allows")
     weighing: Weighing = Field(
         default="given",
-        description="shares of sources that ask for nothing: given refuses them; proportional to their tokens, uniform, or "
-        "unimax (as even as the caps allow)",
+        description="shares of sources that ask for nothing: given refuses them; proportional to their tokens, "
+        "uniform, or unimax (as even as the caps allow)",
     )
     temperature: float | None = Field(
         default=None, gt=0, description="proportional shares raised to 1 / temperature; above 1 they are more even"
     )
     max_visits: float = Field(default=4, gt=0, allow_inf_nan=False, description="epochs a source may be read at most")
+    allow_many_visits: bool = Field(
+        default=False, description="read a source more than 16 times, where max_visits allows it"
+    )
     when_short: Literal["error", "spread"] = Field(
         default="error",
         description="a source that cannot fill its share: error refuses the mixture; spread gives it all it may have, "
@@ -147,8 +165,15 @@ class MixtureConfig(Config):
     phases: tuple[PhaseConfig, ...] = Field(default=(), description="intervals of the run, in order; none: one phase")
     turns: Count | None = Field(
         default=None,
-        description="merge sources in whole sequences of this many tokens, by the deadline rule; null: document by document",
+        description="merge sources in whole sequences of this many tokens, by the deadline rule; null: document by "
+        "document",
     )
+
+    @model_validator(mode="after")
+    def _temperature_bends_proportional_shares(self) -> "MixtureConfig":
+        if self.temperature is not None and self.weighing != "proportional":
+            raise ValueError(f"temperature bends proportional shares, and weighing is {self.weighing}")
+        return self
 
     @model_validator(mode="after")
     def _phases_are_named_apart(self) -> "MixtureConfig":

@@ -1,0 +1,179 @@
+"""What is left of a component under its cap on visits, as phases take from it, band by band.
+
+Every band may be read `max_visits` times (a band of an upsampling curve: up to the curve's `top`, the component as a
+whole `max_visits` times). What one phase takes is no longer there for the next.
+
+How it is used: by `mixtures.allocate`, which asks `left`, calls `take`, and raises `cannot_fill`.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+from mixtures.allocation import Band, amount
+from mixtures.available import Available, banded, keys_of, owned_sources
+from mixtures.bands import Quality, band_weights, quality_of
+from mixtures.config import MixtureConfig, SourceConfig
+from mixtures.config import Sequence as Reading
+from mixtures.phases import Phase, run_limit
+from mixtures.shares import MixtureError, exactly, largest_remainder
+
+_WHOLE = (Fraction(0), Fraction(1))
+
+
+class Supply:
+    """One component while its tokens are shared out."""
+
+    def __init__(
+        self,
+        key: str,
+        sources: tuple[str, ...],
+        quality: Quality | None,
+        held: Sequence[tuple[int, int]],
+        *,
+        max_visits: float,
+        sequence: Reading,
+    ) -> None:
+        self.key, self.sources, self.quality, self.sequence = key, sources, quality, sequence
+        self.max_visits = max_visits
+        self._bands = list(held)
+        self._tokens = [tokens for _, tokens in held]
+        self._cap = exactly(max_visits) or Fraction(0)
+        self._taken = [0] * len(self._bands)  # by band, for the phases whose weights do not depend on the whole run
+        self._total = 0
+        self._asks: list[SourceConfig | None] = []
+        self._curve = False
+
+    @property
+    def held(self) -> int:
+        """Tokens of all bands, each document once."""
+        return sum(self._tokens)
+
+    def readable(self, ask: SourceConfig | None) -> int:
+        """Tokens of the bands that a phase which asks so reads at all."""
+        if ask is None or self.quality is None or ask.upsample:
+            return self.held
+        return sum(held for held, weight in zip(self._tokens, self._weights(ask), strict=True) if weight)
+
+    def left(self, ask: SourceConfig | None) -> int:
+        """Tokens that a phase which asks so may still be given."""
+        whole = math.floor(self._cap * self.held) - self._total
+        if ask is None or self.quality is None:
+            return whole
+        if ask.upsample:
+            return min(whole, math.floor(self._curve_cap(ask)) - self._total)
+        weights = self._weights(ask)
+        rooms = [
+            (math.floor(self._cap * held) - taken) / weight
+            for held, taken, weight in zip(self._tokens, self._taken, weights, strict=True)
+            if weight
+        ]
+        return min(math.floor(room) for room in rooms)
+
+    def budgets(self, uses: Sequence[tuple[object, Fraction]], back: int) -> list[int]:
+        """The largest budgets of a run under each cap of the component, of which each phase takes these parts."""
+        parts = [(ask, part) for ask, part in uses if isinstance(ask, SourceConfig) and part]
+        total = sum((part for _, part in parts), Fraction(0))
+        if not total:
+            return []
+        caps = [(self._cap * self.held, total)]
+        if self.quality is not None:
+            curves = [ask for ask, _ in parts if ask.upsample]
+            caps += [(self._curve_cap(ask), total) for ask in curves]
+            if not curves:
+                by_band = [[weight * part for weight in self._weights(ask)] for ask, part in parts]
+                used = [sum(column, Fraction(0)) for column in zip(*by_band, strict=True)]
+                caps += [(self._cap * held, one) for held, one in zip(self._tokens, used, strict=True) if one]
+        return [math.floor((math.floor(cap) - back) / part) for cap, part in caps]
+
+    def take(self, ask: SourceConfig | None, tokens: int) -> None:
+        """Give tokens to the next phase."""
+        self._asks.append(ask)
+        self._total += tokens
+        if ask is None or ask.upsample or not tokens:
+            return
+        counts = largest_remainder(self._weights(ask), tokens)
+        self._taken = [taken + count for taken, count in zip(self._taken, counts, strict=True)]
+
+    def bands(self, tokens: Sequence[int]) -> tuple[Band, ...]:
+        """The bands with what each gives in each phase, once all phases have taken theirs."""
+        repetition = Fraction(self._total, self.held) if self.held else Fraction(0)
+        weights, counts = [], []
+        for ask, given in zip(self._asks, tokens, strict=True):
+            part = self._weights(ask, repetition) if ask and given else [Fraction(0)] * len(self._bands)
+            weights.append(part)
+            counts.append(largest_remainder(part, given) if given else [0] * len(part))
+        edges = self.quality.edges if self.quality else _WHOLE
+        return tuple(
+            Band(
+                low=edges[i],
+                high=edges[i + 1],
+                documents=documents,
+                available_tokens=held,
+                tokens=tuple(one[i] for one in counts),
+                weights=tuple(one[i] for one in weights),
+            )
+            for i, (documents, held) in enumerate(self._bands)
+        )
+
+    def cannot_fill(self, phase: Phase, share: Fraction, tokens: int) -> MixtureError:
+        """The error for a component of which a phase asks more than is left."""
+        left = self.left(phase.asks.get(self.key))
+        needed, most = self._total + tokens, self._total + left
+        held = most / self._cap if self._cap else Fraction(0)  # what the cap counts: the binding band, scaled up
+        by_then = f" by the end of the phase {phase.name!r}" if phase.name else ""
+        lower = math.floor(1000 * share * left / tokens) / 10
+        return MixtureError(
+            f"{self.key} needs {amount(needed)} tokens{by_then}, {amount(float(held))} exist: "
+            f"{float(needed / held) if held else math.inf:.2f} visits, cap {self.max_visits:g}",
+            expected=f"at most {most:,} tokens",
+            found=f"{needed:,} tokens, {100 * float(share):.4g}% of {phase.tokens:,}"
+            + (f" and {self._total:,} of the phases before" if self._total else ""),
+            where=f"{phase.where}.{self.key}",
+            fix=f"set max_visits: {math.ceil(needed / held) if held else 'higher'}, or lower its share to {lower:g}%, "
+            + (f"or shorten the phase to {math.floor(phase.tokens * left / tokens)} tokens" if phase.name
+               else f"or set tokens: {math.floor(phase.tokens * left / tokens)}")
+            + "; when_short: spread gives the rest to the others",
+        )  # fmt: skip
+
+    def _weights(self, ask: SourceConfig, repetition: Fraction = Fraction(1)) -> list[Fraction]:
+        if self.quality is None or not self.held:
+            return [Fraction(1), *[Fraction(0)] * (len(self._bands) - 1)]
+        return band_weights(ask, self.quality.edges, self._tokens, repetition)
+
+    def _curve_cap(self, ask: SourceConfig) -> Fraction:
+        """Tokens of the bands that a curve reads, `top` times each."""
+        assert ask.upsample is not None
+        assert self.quality is not None
+        drop = exactly(ask.upsample.drop) or Fraction(0)
+        top = exactly(ask.upsample.top) or Fraction(0)
+        read = sum(held for held, low in zip(self._tokens, self.quality.edges, strict=False) if low >= drop)
+        return min(top * read, top * (1 - drop) * self.held)
+
+
+def supplies(available: Available, config: MixtureConfig) -> dict[str, Supply]:
+    """The components of a mixture, by key.
+
+    Raises: MixtureError for a key that stands for no source (unless shares are spread), or one whose sources hold no
+    tokens.
+    """
+    made = {}
+    quality = quality_of(config)
+    owned = owned_sources(available.sources, keys_of(config), empty_allowed=config.when_short == "spread")
+    for key, sources in owned.items():
+        held = tuple(sum(available.sources[source][i] for source in sources) for i in (0, 1))
+        if sources and not held[1]:
+            raise MixtureError(
+                f"the source {key!r} holds no tokens", where=f"mixture.sources.{key}",
+                fix="leave it out, or check that its shards are those meant",
+            )  # fmt: skip
+        bands: Sequence[tuple[int, int]] = [(held[0], held[1])]
+        if key in quality:
+            bands = available.bands.get(key) or banded((held[0], held[1]), quality[key])
+        visits, sequence = run_limit(config, key, "max_visits"), run_limit(config, key, "sequence")
+        made[key] = Supply(
+            key, sources, quality.get(key), bands,
+            max_visits=float(str(visits)) if visits is not None else config.max_visits,
+            sequence="original" if sequence == "original" else "shuffled",
+        )  # fmt: skip
+    return made
