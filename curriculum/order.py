@@ -138,10 +138,12 @@ class Order:
         """
         first, stop = self.visits_between(token_a, token_b)
         shard, low = self._shard[first:stop].tolist(), self._start[first:stop].copy()
-        ends, before = self._ends[first:stop], int(self._ends[first - 1]) if first else 0
-        high = low + np.diff(ends, prepend=before)
+        before = int(self._ends[first - 1]) if first else 0
+        ends = self._ends[first:stop] - before
+        high = low + ends
+        high[1:] -= ends[:-1]
         low[0] += token_a - before
-        high[-1] -= ends[-1] - token_b
+        high[-1] -= ends[-1] - (token_b - before)
         if max(shard) >= len(token_arrays):
             raise self._foreign(shard, high.tolist(), token_arrays)
         views = {number: memoryview(token_arrays[number]) for number in set(shard)}
