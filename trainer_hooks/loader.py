@@ -121,8 +121,8 @@ class OrderedLoader:
         first = step * self.batch_sequences + self._rank * self._local
         T = self.sequence_length
         stream = self.order.read(first * T, (first + self._local) * T + 1, self._arrays).astype(np.int64)
-        tokens = torch.from_numpy(stream)
-        return tokens[:-1].view(self._local, T), tokens[1:].view(self._local, T)
+        inputs, targets = stream[:-1].reshape(self._local, T), stream[1:].reshape(self._local, T)  # one memory
+        return torch.from_numpy(inputs), torch.from_numpy(targets)
 
     def steps(self) -> Iterator[int]:
         """The numbers of the remaining whole batches, without those to be skipped; does not move the loader."""
