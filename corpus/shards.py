@@ -9,8 +9,10 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -49,19 +51,31 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-class TableWriter:
-    """Streams record batches of one schema into one Parquet file; use inside `atomic_path`.
+@dataclass(frozen=True)
+class TableForm:
+    """How a Parquet file of ours is laid out.
 
-    `rows` is the length of a row group; `dictionary` names the columns worth encoding as one (default: all).
+    Args:
+        rows: of a row group; level: of zstd; dictionary: the columns worth encoding as one, or all.
     """
 
-    def __init__(
-        self, path: Path, schema: pa.Schema, *, rows: int = ROW_GROUP_ROWS, dictionary: list[str] | bool = True
-    ) -> None:
+    rows: int = ROW_GROUP_ROWS
+    level: int = 3
+    dictionary: tuple[str, ...] | Literal["all"] = "all"
+
+
+_DOCUMENTS = TableForm()
+
+
+class TableWriter:
+    """Streams record batches of one schema into one Parquet file; use inside `atomic_path`."""
+
+    def __init__(self, path: Path, schema: pa.Schema, form: TableForm = _DOCUMENTS) -> None:
+        dictionary = True if form.dictionary == "all" else list(form.dictionary)
         self._writer = pq.ParquetWriter(
-            path, schema, compression="zstd", compression_level=3, use_dictionary=dictionary
+            path, schema, compression="zstd", compression_level=form.level, use_dictionary=dictionary
         )
-        self._schema, self._group = schema, rows
+        self._schema, self._group = schema, form.rows
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0

@@ -22,13 +22,13 @@ number of the visit (curriculum/keyed_hash.py).
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Visits = pa.Table | Sequence[Path]
+Visits: TypeAlias = pa.Table | Sequence[Path]
 Ints = npt.NDArray[np.int64]
 
 # What decides between visits with equal keys: the hash, and where hashes collide the place of the document itself.

@@ -9,8 +9,10 @@ How it is used: `write_order(...)` once; `Order.open(folder).read(a, b, arrays)`
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import pyarrow as pa
 
 from corpus.artifacts import Artifact, InputRef, begin, describe_part, finish
 from corpus.errors import ArtifactError, GradatimError
-from corpus.shards import TableWriter, atomic_path, read_rows, read_table
+from corpus.shards import TableForm, TableWriter, atomic_path, read_rows, read_table
 from corpus.tokens import Ids
 
 NAMES = pa.dictionary(pa.int32(), pa.string())
@@ -37,7 +39,12 @@ ORDER_SCHEMA = pa.schema(
     ]
 )
 ROW_GROUP_VISITS = 122_880
-_REPEATED = ["source", "phase", "rule", "visit", "shard"]  # columns of few values, worth a dictionary
+_TABLE_FORM = TableForm(
+    rows=ROW_GROUP_VISITS,
+    level=1,
+    dictionary=("source", "phase", "rule", "visit", "shard"),  # columns of few values
+)
+_AHEAD = 4  # batches that may wait for the writer
 _TABLE, _ENDS, _SHARD, _START = "order.parquet", "ends.npy", "shard.npy", "start.npy"
 
 
@@ -178,8 +185,8 @@ def write_order(
     """Write an order artifact: the visits in reading order, and the arrays a loader maps.
 
     Args:
-        visits: at least the columns of ORDER_SCHEMA, as a table or as batches of a stream, names as text or codes; other
-            columns are left out. Neither the sizes of batches nor the codes change the bytes.
+        visits: at least the columns of ORDER_SCHEMA, as a table or as batches of a stream, names as text or codes;
+            other columns are left out. Neither the sizes of batches nor the codes change the bytes.
         config: what the order was made with; the list of shards is added to it.
         shards: names of the token shards that the column `shard` counts, from 0.
 
@@ -217,8 +224,8 @@ def write_order_files(
             for file, dtype in ((_ENDS, np.int64), (_SHARD, np.int32), (_START, np.int64))
         }
         path = files.enter_context(atomic_path(folder / _TABLE))
-        table = files.enter_context(TableWriter(path, ORDER_SCHEMA, rows=ROW_GROUP_VISITS, dictionary=_REPEATED))
-        for group in _regrouped(batches):
+        table = files.enter_context(TableWriter(path, ORDER_SCHEMA, _TABLE_FORM))
+        for group in _regrouped(_ahead(batches)):
             rows = as_order(group)
             lengths, shard = rows["length"].to_numpy(), rows["shard"].to_numpy()
             _check(lengths, shard, len(shards), name)
@@ -231,6 +238,35 @@ def write_order_files(
         if not table.total_rows:
             raise OrderError(f"the order {name} has no visits", fix="check what its mixture asks for and what there is")
     return {"visits": table.total_rows, "tokens": tokens, "tokens_by_source": dict(sorted(by_source.items()))}
+
+
+def _ahead(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, made in a thread of their own while those before are written: both work outside the GIL."""
+    waiting: Queue[pa.RecordBatch | BaseException | None] = Queue(_AHEAD)
+    stopped = Event()
+
+    def make() -> None:
+        try:
+            for batch in batches:
+                waiting.put(batch)
+                if stopped.is_set():
+                    return
+            waiting.put(None)
+        except BaseException as error:  # handed to the reader, which raises it
+            waiting.put(error)
+
+    maker = Thread(target=make, daemon=True)
+    maker.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        while maker.is_alive():
+            with suppress(Empty):
+                waiting.get(timeout=0.05)
 
 
 def _regrouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
@@ -253,8 +289,9 @@ def _growing_array(path: Path, dtype: type[np.generic]) -> Iterator[Callable[[np
     """A .npy file that grows: yields a function that appends values. The header, with the length, is written last."""
     n = 0
     with atomic_path(path) as temporary, temporary.open("wb") as out:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
-        np.lib.format.write_array_header_1_0(out, {**header, "shape": (0,)})
+        write_header: Callable[..., None] = np.lib.format.write_array_header_1_0
+        header = {"descr": np.dtype(dtype).str, "fortran_order": False}
+        write_header(out, {**header, "shape": (0,)})
 
         def append(values: npt.NDArray[Any]) -> None:
             nonlocal n
@@ -263,7 +300,7 @@ def _growing_array(path: Path, dtype: type[np.generic]) -> Iterator[Callable[[np
 
         yield append
         out.seek(0)  # numpy leaves room in the header for any length
-        np.lib.format.write_array_header_1_0(out, {**header, "shape": (n,)})
+        write_header(out, {**header, "shape": (n,)})
 
 
 def as_order(table: pa.Table) -> pa.Table:
@@ -296,6 +333,8 @@ def encode_names(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
     names = encoded.dictionary.to_pylist()
     used = np.flatnonzero(np.bincount(codes, minlength=len(names)))
     ordered = sorted(used.tolist(), key=lambda code: str(names[code]))
+    if ordered == list(range(len(names))) and encoded.type == NAMES:
+        return encoded
     new_code = np.zeros(max(len(names), 1), np.int32)
     new_code[ordered] = np.arange(len(ordered), dtype=np.int32)
     return pa.DictionaryArray.from_arrays(
@@ -326,6 +365,5 @@ def _check(lengths: npt.NDArray[np.int32], shard: npt.NDArray[np.int32], n_shard
 def _by_source(visits: pa.Table, lengths: npt.NDArray[np.int32]) -> dict[str, int]:
     encoded = visits["source"].combine_chunks()
     names = encoded.dictionary.to_pylist()
-    sums = np.zeros(len(names), np.int64)
-    np.add.at(sums, encoded.indices.to_numpy(), lengths)
-    return dict(zip(names, sums.tolist(), strict=True))
+    sums = np.bincount(encoded.indices.to_numpy(), weights=lengths)  # whole numbers below 2^53, so exact
+    return {name: int(total) for name, total in zip(names, sums, strict=True)}

@@ -149,9 +149,7 @@ _NO_PARENTS = pl.DataFrame(schema={"id": pl.String, "parent_id": pl.String})
 def _lookup(table: pa.Table, values: Sequence[str] = ()) -> pl.DataFrame:
     """A table as one row an id, without rows that hold nothing; the same row twice counts once."""
     if not {"id", *values} <= set(table.column_names):
-        raise SchemaError(
-            f"expected the columns {', '.join(('id', *values))}", found=", ".join(table.column_names)
-        )
+        raise SchemaError(f"expected the columns {', '.join(('id', *values))}", found=", ".join(table.column_names))
     names = ["id", *(values or (name for name in table.column_names if name != "id"))]
     if taken := set(names) & set(VISIT_SCHEMA.names):
         raise SchemaError(f"a score cannot be called {sorted(taken)[0]!r}: every visit has a column of that name")
@@ -201,5 +199,12 @@ def _inherit(pending: pl.DataFrame, rated: pl.DataFrame, parent: pl.DataFrame) -
 def _column(values: pl.Series) -> pa.Array | pa.ChunkedArray:
     """A column as Arrow, names encoded; minus zero becomes zero, so that equal scores are equal bytes."""
     if values.dtype.is_float():
-        return (values + 0.0).to_arrow()
+        zero = pl.lit(0.0, dtype=values.dtype)
+        return (
+            values.alias("x")
+            .to_frame()
+            .select(pl.when(pl.col("x") == 0).then(zero).otherwise("x"))
+            .to_series()
+            .to_arrow()
+        )
     return encode_names(values.cast(pl.String).to_arrow()) if values.dtype == pl.Categorical else values.to_arrow()

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from corpus.artifacts import InputRef
 from corpus.errors import ArtifactError
 from corpus.tokens import read_token_shard, write_token_shard
-from curriculum.order import ORDER_SCHEMA, Order, OrderError, encode_names, write_order
-from curriculum.policies import Shuffled, arrange
+from curriculum.arrange import arrange
+from curriculum.order import ORDER_SCHEMA, ROW_GROUP_VISITS, Order, OrderError, encode_names, write_order
+from curriculum.policies.shuffled import Shuffled
 from tests.curriculum.making import docs_table, pool, properties, shuffled_rows, visits_of
 
 SOURCES = {"web": [3, 1, 4, 1, 5], "code": [9, 2, 6], "wrap/qa": [5, 3]}
@@ -62,6 +63,31 @@ def test_locate_and_visits_between(made):
             assert order.visits_between(a, b) == (places[a][0], places[b - 1][0] + 1)
 
 
+def test_groups_of_rows_and_arrays_do_not_depend_on_batches(tmp_path):
+    """More visits than a row group holds; the arrays are what np.save writes."""
+    n = ROW_GROUP_VISITS + 1000
+    visits = arrange(visits_of(pool({"web": [2] * n}, scored=False)), Shuffled())
+    whole = written(tmp_path / "whole", visits)
+    written(tmp_path / "pieces", iter(visits.to_batches(max_chunksize=7_777)))
+    for path in whole.files(".npy") + whole.files(".parquet"):
+        assert (tmp_path / "pieces" / path.name).read_bytes() == path.read_bytes(), path.name
+    np.save(tmp_path / "ends.npy", np.cumsum(visits["length"].to_numpy(), dtype=np.int64))
+    assert (tmp_path / "ends.npy").read_bytes() == (tmp_path / "whole" / "ends.npy").read_bytes()
+
+
+def test_an_error_in_the_stream_is_raised_and_nothing_is_finished(tmp_path):
+    visits = arrange(visits_of(pool(SOURCES)), Shuffled())
+
+    def stream():
+        yield visits.to_batches()[0]
+        raise MemoryError("the sort ran out")
+
+    with pytest.raises(MemoryError, match="ran out"):
+        written(tmp_path, stream())
+    with pytest.raises(ArtifactError):
+        Order.open(tmp_path)
+
+
 @properties
 @given(data=st.data())
 def test_read_is_a_slice_of_the_documents_laid_end_to_end(made, data):
@@ -90,8 +116,10 @@ def test_read_from_memory_mapped_shards(tmp_path_factory, lengths, seed):
 
 def test_rewriting_gives_the_same_bytes(made, tmp_path):
     folder, visits = made
-    again = arrange(shuffled_rows(visits, 5), Shuffled(seed=1))
-    written(tmp_path, again)
+    again = arrange(shuffled_rows(visits_of(pool(SOURCES)), 5), Shuffled(seed=1))
+    assert again.equals(visits)
+    pieces = [batch for at in range(0, 10, 3) for batch in again.slice(at, 3).to_batches()]
+    written(tmp_path, iter(pieces))  # a stream of small batches
     for path in sorted(folder.iterdir()):
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
     written(tmp_path, visits)  # over a finished one
@@ -114,7 +142,7 @@ def test_shards_of_another_order_are_refused(made):
 
 
 def test_tables_that_are_no_order(tmp_path):
-    visits = visits_of(pool(SOURCES))
+    visits = arrange(visits_of(pool(SOURCES)), Shuffled())
     with pytest.raises(OrderError, match="no visits"):
         written(tmp_path, visits.slice(0, 0))
     with pytest.raises(OrderError, match="shards that are not listed"):

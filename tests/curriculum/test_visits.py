@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.errors import SchemaError
-from curriculum.order import OrderError
-from curriculum.visits import CANDIDATE_SCHEMA, candidates, canonical_sort, check_visits, same_visits, visit_hashes
+from corpus.keyed_random import digests
+from curriculum.visits import CANDIDATE_SCHEMA, candidates, canonical_sort, same_visits
 from tests.curriculum.making import docs_table, pool, properties, shuffled_rows, visits_of
 
 WEB, WRAP = docs_table([3, 1, 2], "web"), docs_table([2, 2, 2], "wrap/qa")
@@ -21,9 +21,8 @@ def test_rows_follow_shards_and_documents():
     assert table["shard"].to_pylist() == [0, 0, 0, 1, 1, 1]
     assert table["doc"].to_pylist() == [0, 1, 2, 0, 1, 2]
     assert table["start"].to_pylist() == [0, 3, 4, 0, 2, 4]
-    assert table["id"].to_pylist() == W + R
+    assert table["digest"].to_pylist() == digests(pa.array(W + R)).tolist()
     assert table["source"].to_pylist() == ["web"] * 3 + ["wrap/qa"] * 3
-    assert table["score"].null_count == 6
     assert not any(table["rephrased"].to_pylist())
 
 
@@ -55,24 +54,36 @@ def test_bad_tables_are_named():
         candidates([("a", WEB)], pa.table({"id": [W[0]], "score": pa.array([float("nan")], pa.float32())}))
     with pytest.raises(SchemaError, match="round in a circle"):
         candidates([("a", WEB)], None, pa.table({"id": W[:2], "parent_id": [W[1], W[0]]}))
-    with pytest.raises(SchemaError, match="columns id and score"):
-        candidates([("a", WEB)], pa.table({"id": W, "edu": [1.0, 2.0, 3.0]}))
+    with pytest.raises(SchemaError, match=r"expected the columns id(.|\n)*found +edu"):
+        candidates([("a", WEB)], pa.table({"edu": [1.0, 2.0, 3.0]}))
+    with pytest.raises(SchemaError, match="a score cannot be called 'length'"):
+        candidates([("a", WEB)], pa.table({"id": W, "length": [1, 2, 3]}))
     with pytest.raises(SchemaError, match="no token shards"):
         candidates([])
     with pytest.raises(SchemaError, match="documents without tokens"):
         candidates([("a", docs_table([1, 0], "web"))])
-    with pytest.raises(OrderError, match="does not hold visits"):
-        check_visits(pool({"web": [1, 2]}))
 
 
-def test_hashes_depend_on_seed_id_and_visit_alone():
-    ids = pa.array([f"{i:032x}" for i in range(500)], pa.large_string())
-    base = visit_hashes(7, ids, np.zeros(500, np.int32))
-    assert (visit_hashes(7, ids, 0) == base).all()
-    assert (visit_hashes(7, ids.slice(100), 0) == base[100:]).all()
-    assert (visit_hashes(7, ids, 1) != base).all()
-    assert (visit_hashes(8, ids, 0) != base).all()
-    assert len(set(base.tolist())) == 500
+def test_several_columns_travel_together_and_are_inherited_together():
+    scores = pa.table({"id": [W[0], W[1]], "edu": pa.array([-0.0, None], pa.float32()), "level": ["a", "b"]})
+    table = candidates([("a", WEB), ("b", WRAP)], scores, pa.table({"id": [R[0]], "parent_id": [W[1]]}))
+    assert table.column_names[-2:] == ["edu", "level"]
+    assert table["edu"].to_pylist() == [0.0, None, None, None, None, None]
+    assert not np.signbit(table["edu"][0].as_py())
+    assert table["level"].to_pylist() == ["a", "b", None, "b", None, None]
+    assert table["inherited"].to_pylist() == [False] * 3 + [True] + [False] * 2
+
+
+def test_a_digest_is_half_an_id():
+    ids = ["ffffffffffffffff0000000000000000", "0123456789abcdef" + "f" * 16, "8" + "0" * 31]
+    for kind in (pa.string(), pa.large_string()):
+        array = pa.array(["x", *ids], kind).slice(1)
+        assert digests(array).tolist() == [-1, 0x0123456789ABCDEF, -(2**63)]
+        assert digests(pa.chunked_array([array.slice(0, 1), array.slice(1)])).tolist() == digests(array).tolist()
+    other = digests(pa.array(["page-1", "page-2", "G" * 32]))
+    assert len(set(other.tolist())) == 3
+    assert digests(pa.array(["page-2"])).tolist() == other[1:2].tolist()
+    assert digests(pa.chunked_array([], pa.string())).shape == (0,)
 
 
 @properties
@@ -93,7 +104,7 @@ def test_the_sum_of_hashes_tells_multisets_apart(lengths, seed):
 
 @properties
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(0, 99))
-def test_equal_keys_fall_back_to_id_shard_doc_visit(keys, seed):
+def test_equal_keys_fall_back_to_digest_shard_doc_visit(keys, seed):
     """One document in two shards has one id and one hash: its place must still not depend on the input."""
     same = docs_table([1] * len(keys), "web")
     visits = visits_of(candidates([("a", same), ("b", same)]))
@@ -101,7 +112,7 @@ def test_equal_keys_fall_back_to_id_shard_doc_visit(keys, seed):
     mixed = np.random.default_rng(seed).permutation(len(key))
     for order in (np.arange(len(key)), mixed):
         rows = canonical_sort(visits.take(pa.array(order)), [key[order]])
-        got = visits.take(pa.array(order[rows])).select(["id", "shard", "doc", "visit"]).to_pylist()
+        got = visits.take(pa.array(order[rows])).select(["digest", "shard", "doc", "visit"]).to_pylist()
         assert [tuple(row.values()) for row in got] == sorted(
             (tuple(row.values()) for row in got), key=lambda row: (key[row[2]], *row)
         )
