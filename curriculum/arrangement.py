@@ -8,7 +8,8 @@ Nothing here runs: an engine does, DuckDB in this process (curriculum/duckdb_eng
 
 Expressions keep to what DuckDB and Spark SQL read alike:
 
-- `+ - * %`, comparisons, CASE, `&`, `>>`, `<<`, `floor`, `sqrt`, `least`, `greatest`, `coalesce`, CAST to BIGINT or DOUBLE.
+- `+ - * %`, comparisons, CASE, `&`, `>>`, `<<`, `floor`, `sqrt`, `least`, `greatest`, `coalesce`, CAST to BIGINT and
+  DOUBLE.
 - `/` gives a DOUBLE and never divides by zero; whole quotients are `CAST(floor(a / b) AS BIGINT)`, exact below 2^53.
 - No `ln`, `exp`, `random`, no hash function: their last bits, or all of them, differ between engines. Such values
   come from a `Lookup` of whole numbers. No sum of floats; sums are of whole numbers.
@@ -106,7 +107,7 @@ class Arrangement:
         seed: of the column `_hash`.
         steps: applied one after the other.
         keys: what the visits are sorted by in the end; TIES follow.
-        rule: an expression that gives the number of the reason for a visit's place (a number, because texts are slow to sort).
+        rule: an expression that gives the number of the reason for a visit's place (texts are slow to sort).
         score: an expression for the score that the order carries along, FLOAT or null.
         reasons: the texts that `rule` counts, for people.
     """
@@ -135,7 +136,7 @@ class Engine(Protocol):
         ...
 
 
-# The columns that engines give, in this order; `rule` is a number of a reason, for which `curriculum.arrange` puts the text.
+# The columns that engines give, in this order; `rule` is the number of a reason, and `curriculum.arrange` puts the text.
 OUTPUT = ("shard", "doc", "start", "length", "source", "phase", "visit", "score", "rule")
 
 
