@@ -115,6 +115,13 @@ class Workshop:
             totals=totals,
         )  # fmt: skip
 
+    def finished(
+        self, name: str, kind: str, *, config: dict[str, Any], inputs: Sequence[Artifact | InputRef]
+    ) -> Artifact | None:
+        """The artifact that building with these arguments would find done; None where there is work left."""
+        _, identity, folder = self._identify(name, kind, config, inputs)
+        return Artifact(folder) if is_finished(folder, identity) else None
+
     def order_engine(self) -> "Engine":
         """The runtime's engine for orders. Its scratch lies in the workspace, which a cluster's executors reach too."""
         scratch = self.root / "cache" / "sorting"

@@ -90,7 +90,7 @@ class SparkOrderEngine:
             with spark_errors(self.session.log_file):
                 files = work.sorted(arrangement)
             for file in files:
-                yield from pq.ParquetFile(file, read_dictionary=["source", "phase", "rule"]).iter_batches(BATCH_ROWS)
+                yield from pq.ParquetFile(file, read_dictionary=["source", "phase"]).iter_batches(BATCH_ROWS)
 
     @contextmanager
     def _open(self, visits: Visits) -> Iterator["_Work"]:
