@@ -1,4 +1,4 @@
-"""What an order looks like: how sorted it is, where it ends, and how scores and shares run along it.
+"""What an order looks like: how sorted it is, where it ends, how scores and shares run along it, what is read again.
 
 Every curve is over tokens, the axis a run is planned on: a visit that crosses the border of a band is split
 there, so the shares are exact. The numbers feed the report; none of them changes an order.
@@ -29,7 +29,12 @@ def describe(order: pa.Table, bands: int = 20) -> dict[str, Any]:
             this order (ascending, or descending where spearman < 0), as a share of their number; None as above.
         score_mean, score_last_1_percent: token-weighted means over scored tokens; None where there are none.
         edges: bands + 1 shares of the token axis; score_by_position: per band as above;
+        displacement_by_position: mean displacement of the scored visits that end in each band; None as above;
         source_share_by_position: for each source, its share of the tokens of each band.
+        repeated_visits: visits of documents that were read before, pieces of one visit apart;
+        repeat_distance: quantiles (in steps of 5 %) of the tokens from the end of a visit to the beginning of the
+            same document's next one; None where nothing is read again.
+        phases: name and tokens of each phase, in reading order.
     """
     lengths = order["length"].to_numpy().astype(np.float64)
     missing = order["score"].is_null().to_numpy()
@@ -41,26 +46,51 @@ def describe(order: pa.Table, bands: int = 20) -> dict[str, Any]:
         "visits": order.num_rows,
         "scored_visits": int((~missing).sum()),
         "tokens": int(ends[-1]),
-        **_sortedness(score[~missing]),
+        **_sortedness(score[~missing], ends[~missing], edges),
         "score_mean": _mean_score(ends, lengths, score, missing, edges[[0, -1]])[0],
         "score_last_1_percent": _mean_score(ends, lengths, score, missing, last)[0],
         "edges": (edges / ends[-1]).tolist(),
         "score_by_position": _mean_score(ends, lengths, score, missing, edges),
         "source_share_by_position": _shares(order, ends, lengths, edges),
+        **_repeats(order, ends, lengths),
+        "phases": _phases(order, lengths),
     }
 
 
-def _sortedness(values: Floats) -> dict[str, float | None]:
+def _sortedness(values: Floats, ends: Floats, edges: Floats) -> dict[str, Any]:
     rho = spearman(np.arange(len(values)), values)
     if rho is None:
-        return {"spearman": None, "displacement_mean": None, "displacement_p95": None}
+        return dict.fromkeys(("spearman", "displacement_mean", "displacement_p95", "displacement_by_position"))
     rows = np.argsort(values if rho >= 0 else -values, kind="stable")  # stable: equal scores are not out of place
-    moved = np.abs(rows - np.arange(len(rows))) / len(rows)
+    moved = np.empty(len(rows))
+    moved[rows] = np.abs(rows - np.arange(len(rows))) / len(rows)
+    band = np.clip(np.searchsorted(edges, ends, side="left") - 1, 0, len(edges) - 2)
+    counts = np.bincount(band, minlength=len(edges) - 1)
+    sums = np.bincount(band, weights=moved, minlength=len(edges) - 1)
     return {
         "spearman": rho,
         "displacement_mean": float(moved.mean()),
         "displacement_p95": float(np.quantile(moved, 0.95)),
+        "displacement_by_position": [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)],
     }
+
+
+def _repeats(order: pa.Table, ends: Floats, lengths: Floats) -> dict[str, Any]:
+    """How often a document is read again, and how long after; neighbours in a sort by (shard, doc) are its visits."""
+    shard, doc, visit = (order[name].to_numpy() for name in ("shard", "doc", "visit"))
+    rows = np.lexsort((np.arange(len(doc)), doc, shard))
+    before, after = rows[:-1], rows[1:]
+    same = (shard[before] == shard[after]) & (doc[before] == doc[after]) & (visit[before] != visit[after])
+    distance = (ends - lengths)[after[same]] - ends[before[same]]
+    quantiles = np.quantile(distance, np.linspace(0, 1, 21)).tolist() if len(distance) else None
+    return {"repeated_visits": len(distance), "repeat_distance": quantiles}
+
+
+def _phases(order: pa.Table, lengths: Floats) -> list[dict[str, Any]]:
+    codes, names = codes_and_names(order["phase"])
+    tokens = np.bincount(codes, weights=lengths, minlength=len(names))
+    first = [int(np.argmax(codes == code)) for code in range(len(names))]
+    return [{"name": names[code], "tokens": int(tokens[code])} for code in np.argsort(first, kind="stable").tolist()]
 
 
 def _within(ends: Floats, mass: Floats, edges: Floats) -> Floats:

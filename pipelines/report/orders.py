@@ -1,19 +1,21 @@
-"""Orders: how quality and sources run along the tokens of each arm, and how sorted the order is.
+"""Orders: how quality and sources run along the tokens of each arm, how sorted it is, and what it reads again.
 
 All arms of one experiment must read the same visits; the section checks that and says so.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from curriculum.describe import describe
 from curriculum.order import Order
 from curriculum.visits import same_visits
-from pipelines.report.figure import colour, drawing, panel_title, percent_axis, source_colour, svg, token_axis
+from pipelines.report.figure import MUTED, colour, drawing, panel_title, percent_axis, source_colour, svg, token_axis
 from pipelines.report.quantities import count, listed, percent
 from pipelines.report.workspace import Arm, Section, Workspace, manifest_link
 
@@ -57,7 +59,7 @@ def source_names(orders: list[OrderFacts], numbers: dict[str, int]) -> list[str]
 
 
 def section(orders: list[OrderFacts], names: list[str]) -> Section:
-    """One column an arm: quality by position above source shares by position."""
+    """One column an arm: quality, displacement and source shares by position, then repeats."""
     if not orders:
         return Section("orders", "The orders", absent="No order has been built yet.")
     bounds = quality_bounds(orders)
@@ -71,6 +73,7 @@ def section(orders: list[OrderFacts], names: list[str]) -> Section:
                 "link": manifest_link(order.arm.order) if order.arm.order else "",
                 "rule": _rule(order),
                 "svg": _figure(order, names, bounds),
+                "repeats": _repeats_figure(order),
                 "numbers": _numbers(order),
             }
             for order in orders
@@ -79,14 +82,14 @@ def section(orders: list[OrderFacts], names: list[str]) -> Section:
     return Section("orders", "The orders", "orders.html", facts)
 
 
-def draw_quality(axes: Any, order: OrderFacts, bounds: tuple[float, float]) -> None:
+def draw_quality(axes: Axes, order: OrderFacts, bounds: tuple[float, float]) -> None:
     """Mean score along the tokens, one step a band."""
     axes.stairs(order.quality, order.edges, baseline=None, color=colour(order.arm.number), linewidth=2)
     axes.set_ylim(*bounds)
     axes.yaxis.set_major_locator(MaxNLocator(4))
 
 
-def draw_shares(axes: Any, order: OrderFacts, names: list[str]) -> None:
+def draw_shares(axes: Axes, order: OrderFacts, names: list[str]) -> None:
     """Source shares along the tokens, stacked."""
     below = np.zeros(BANDS)
     for i, name in enumerate(names):
@@ -109,26 +112,80 @@ def quality_bounds(orders: list[OrderFacts]) -> tuple[float, float]:
     return float(values.min()) - room, float(values.max()) + room
 
 
+def draw_displacement(axes: Axes, order: OrderFacts) -> None:
+    """How far visits are from their place in the nearest sort, one step a band."""
+    moved = order.measured["displacement_by_position"] or []
+    values = np.array([np.nan if value is None else value for value in moved])
+    axes.stairs(values, order.edges, baseline=0, fill=True, color=colour(order.arm.number), alpha=0.5, linewidth=0)
+    axes.set_ylim(0, max(0.02, 1.15 * float(np.nanmax(values, initial=0.0))))
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    percent_axis(axes)
+
+
+def draw_phases(panels: Sequence[Axes], order: OrderFacts) -> None:
+    """A line where each phase after the first begins, with its name at the top."""
+    start = 0
+    for number, phase in enumerate(order.measured["phases"]):
+        if number:
+            for axes in panels:
+                axes.axvline(start, color=MUTED, linewidth=1, dashes=(3, 3))
+            panels[0].annotate(
+                phase["name"], (start, 1), (4, -12), xycoords=("data", "axes fraction"), textcoords="offset points",
+                fontsize=11, color=MUTED,
+            )  # fmt: skip
+        start += phase["tokens"]
+
+
+def draw_repeats(axes: Axes, order: OrderFacts) -> None:
+    """Of the visits that read a document again, the share that come at most so many tokens after the one before."""
+    distances = np.array(order.measured["repeat_distance"])
+    axes.step(distances, np.linspace(0, 1, len(distances)), where="post", color=colour(order.arm.number))
+    axes.set_ylim(0, 1.02)
+    axes.set_yticks([0, 0.5, 1])
+    percent_axis(axes)
+
+
 def _figure(order: OrderFacts, names: list[str], bounds: tuple[float, float]) -> Any:
-    with drawing(480, 310, rows=(1.15, 1.0), top=22, gap=28) as (figure, (upper, lower)):
+    tokens = order.measured["tokens"]
+    with drawing(480, 400, rows=(1.15, 0.6, 1.0), top=22, gap=28) as (figure, (upper, middle, lower)):
         draw_quality(upper, order, bounds)
+        draw_displacement(middle, order)
         draw_shares(lower, order, names)
+        draw_phases((upper, middle, lower), order)
         panel_title(upper, "mean score of the documents")
+        panel_title(middle, "mean distance from the nearest sort, of all visits")
         panel_title(lower, "share of each source")
-        token_axis(lower, order.measured["tokens"], "tokens of the order")
-        return svg(figure, f"order-{order.arm.number}", f"Quality and source shares along the order {order.arm.name}.")
+        token_axis(lower, tokens, "tokens of the order")
+        shown = f"Quality, displacement and source shares along the order {order.arm.name}."
+        return svg(figure, f"order-{order.arm.number}", shown)
+
+
+def _repeats_figure(order: OrderFacts) -> Any:
+    if not order.measured["repeated_visits"]:
+        return None
+    with drawing(480, 150, top=22) as (figure, (axes,)):
+        draw_repeats(axes, order)
+        panel_title(axes, "documents read again: share within a distance")
+        token_axis(axes, order.measured["tokens"], "tokens since the visit before")
+        shown = f"Distance between visits of one document in the order {order.arm.name}."
+        return svg(figure, f"repeats-{order.arm.number}", shown)
 
 
 def _rule(order: OrderFacts) -> str:
     policy = order.arm.order.manifest.config.get("policy", {}) if order.arm.order else {}
-    kind = policy.get("kind")
-    if kind == "shuffled":
-        return "shuffled: no order at all, the control"
-    if kind is None:
-        return "an order without a recorded policy"
-    direction = "lowest score first" if policy.get("ascending", True) else "highest score first"
-    within = " within each source, sources at one pace" if kind == "interleaved" else " over all sources"
-    return f"{kind} by {policy.get('by')}, {direction},{within}"
+    if "kind" not in policy:
+        return "an order without a recorded policy" if not policy else f"{', '.join(policy)}: a policy for each phase"
+    said = [policy["kind"]]
+    if by := policy.get("by"):
+        said.append(f"by {by if isinstance(by, str) else ', '.join(by)}")
+    if "ascending" in policy:
+        said.append("lowest score first" if policy["ascending"] else "highest score first")
+    if policy.get("within"):
+        said.append(f"within each {policy['within']}, at one pace")
+    if policy.get("jitter"):
+        said.append(f"shuffled in windows of {count(policy['jitter'])}")
+    note = ": no order at all, the control" if policy["kind"] == "shuffled" else ""
+    return ", ".join(said) + note
 
 
 def _numbers(order: OrderFacts) -> list[tuple[str, str]]:
@@ -145,7 +202,14 @@ def _numbers(order: OrderFacts) -> list[tuple[str, str]]:
         ("mean score", shown("score_mean", ".3f")),
         ("mean score of the last 1 %", shown("score_last_1_percent", ".3f")),
         ("95 % of visits are at most this far from the nearest sort", "none" if moved is None else percent(moved)),
+        ("visits that read a document again", count(measured["repeated_visits"])),
+        ("median tokens until a document is read again", _median_repeat(measured)),
     ]
+
+
+def _median_repeat(measured: dict[str, Any]) -> str:
+    quantiles = measured["repeat_distance"]
+    return "none" if quantiles is None else count(round(quantiles[len(quantiles) // 2]))
 
 
 def _finding(orders: list[OrderFacts]) -> str:
