@@ -4,22 +4,23 @@ How it is used: `arrange(visits, policy)` for a table; `stream(visits, policies,
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
 from corpus.config import nearest
 from corpus.scores import Better
-from curriculum.arrangement import Arrangement, Engine, Keep, Visits, column, text
+from curriculum.arrangement import Engine, Keep, Visits, text
 from curriculum.duckdb_engine import DuckDBEngine
 from curriculum.order import ORDER_SCHEMA, OrderError, as_order
-from curriculum.policies.base import OrderPolicy, ScorePolicy
+from curriculum.policies.base import MergedPolicy, OrderPolicy, named
 from curriculum.visits import VISIT_SCHEMA
 
 _ALL = "all sources"
 
 
 def arrange(visits: pa.Table, policy: OrderPolicy) -> pa.Table:
-    """The order of a table of visits (VISIT_SCHEMA and the columns the policy reads), as ORDER_SCHEMA. Raises as `stream`."""
+    """The order of a table of visits (VISIT_SCHEMA and what the policy reads), as ORDER_SCHEMA. Raises as `stream`."""
     batches = list(stream(visits, policy, engine=DuckDBEngine()))
     if not batches:
         return ORDER_SCHEMA.empty_table()
@@ -68,15 +69,11 @@ def check(
                 fix="draw them from candidates with mixtures.mixture.draw",
             )
     for name in policy.needs:
-        if name not in columns:
-            known = [other for other in columns if other not in VISIT_SCHEMA.names] + ["length", "source"]
-            raise OrderError(
-                f"the visits have no column {name!r} to be ordered by{nearest(name, known)}",
-                where="order.by",
-                fix="gradatim rate gives documents scores; name one of them",
-            )
-    if isinstance(policy, ScorePolicy):
-        _check_scores(visits, policy, columns, engine, phase)
+        _check_column(name, policy, columns)
+    if isinstance(policy, MergedPolicy):
+        _check_lines(visits, policy, columns, engine, phase)
+    for part in policy.parts:
+        check(visits, part, columns, engine, phase=phase)
 
 
 def ends_with(policy: OrderPolicy, better: Better) -> str:
@@ -90,9 +87,17 @@ def ends_with(policy: OrderPolicy, better: Better) -> str:
 
 def _streamed(visits: Visits, plans: Sequence[tuple[str, OrderPolicy]], engine: Engine) -> Iterator[pa.RecordBatch]:
     for phase, policy in plans:
-        for stretch in policy.arrangements():
+        for stretch in policy.arrangements(lambda sql: engine.query(sql, visits)):
             steps = (Keep(f"phase = {text(phase)}"), *stretch.steps) if len(plans) > 1 else stretch.steps
-            yield from engine.sort(visits, Arrangement(stretch.seed, steps, stretch.keys, stretch.rule, stretch.score))
+            for batch in engine.sort(visits, replace(stretch, steps=steps)):
+                yield _reasoned(batch, stretch.reasons)
+
+
+def _reasoned(batch: pa.RecordBatch, reasons: tuple[str, ...]) -> pa.RecordBatch:
+    """A batch with the reasons in place of their numbers."""
+    codes = batch["rule"].cast(pa.int32())
+    text = pa.DictionaryArray.from_arrays(codes, pa.array(reasons, pa.string()))
+    return batch.set_column(batch.schema.names.index("rule"), "rule", text)
 
 
 def _phases(found: Sequence[str], named: Sequence[str]) -> list[str]:
@@ -105,10 +110,37 @@ def _phases(found: Sequence[str], named: Sequence[str]) -> list[str]:
     return [phase for phase in named if phase in found] if named else list(found)
 
 
-def _check_scores(
-    visits: Visits, policy: ScorePolicy, columns: Mapping[str, pa.DataType], engine: Engine, phase: str | None
+def _check_column(name: str, policy: OrderPolicy, columns: Mapping[str, pa.DataType]) -> None:
+    """Refuse a column that is not there, or does not hold what the policy reads from it."""
+    if name not in columns:
+        known = [other for other in columns if other not in VISIT_SCHEMA.names] + ["length", "source"]
+        raise OrderError(
+            f"the visits have no column {name!r} to be ordered by{nearest(name, known)}",
+            where=f"order, kind {policy.kind}",
+            fix="gradatim rate gives documents scores; name one of them",
+        )
+    held = columns[name].value_type if pa.types.is_dictionary(columns[name]) else columns[name]
+    whole = pa.types.is_integer(held) or pa.types.is_boolean(held)
+    if name in policy.names:
+        texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+        fits, expected = whole or any(holds(held) for holds in texts), "names or whole numbers"
+    else:
+        fits, expected = whole or pa.types.is_floating(held), "numbers"
+    if not fits:
+        raise OrderError(
+            f"{policy.kind} cannot read the column {name!r}",
+            expected=expected,
+            found=str(held),
+            where=f"order, kind {policy.kind}",
+            fix="name a column of that kind, or give the documents one as a score or a label",
+        )
+
+
+def _check_lines(
+    visits: Visits, policy: MergedPolicy, columns: Mapping[str, pa.DataType], engine: Engine, phase: str | None
 ) -> None:
-    line = f"{text(f'{policy.within} ')} || {column(policy.within)}" if policy.within else text(_ALL)
+    """Refuse lines that mix what cannot be compared, miss values, or are too short for the policy."""
+    line = f"{text(f'{policy.within} ')} || {named(policy.within)}" if policy.within else text(_ALL)
     own = f"rephrased AND NOT inherited AND NOT ({policy.unscored()})"
     rows = engine.query(
         f"SELECT {line} AS line, count(*) AS visits, sum(CASE WHEN {policy.unscored()} THEN 1 ELSE 0 END) AS missing, "
@@ -116,14 +148,20 @@ def _check_scores(
         f"FROM visits {f'WHERE phase = {text(phase)} ' if phase is not None else ''}GROUP BY {line} ORDER BY line",
         visits,
     ).to_pylist()
+    if any(pa.types.is_floating(columns[name]) for name in policy.ordered_by):
+        _refuse_unlike(rows)
+    _refuse_missing(rows, policy)
+    for row in rows:
+        policy.check_line(int(row["visits"]), row["line"])
+
+
+def _refuse_missing(rows: Sequence[Mapping[str, int]], policy: MergedPolicy) -> None:
     n, missing = sum(row["visits"] for row in rows), sum(row["missing"] for row in rows)
-    shown = ", ".join(policy.by)
+    shown = ", ".join(policy.ordered_by)
     if n and missing == n:
         raise OrderError(
             f"no visit has a score {shown!r} to be ordered by", fix="rate the documents, or order by another score"
         )
-    if any(pa.types.is_floating(columns[name.removeprefix("-")]) for name in policy.by):
-        _refuse_unlike(rows)
     holes = [row for row in rows if row["missing"] and (row["missing"] < row["visits"] or not policy.within)]
     if policy.missing == "error" and holes:
         raise OrderError(

@@ -6,12 +6,15 @@ How it is used: `DuckDBEngine(threads=2, memory="4GB").sort([path], arrangement)
 """
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 
 from curriculum.arrangement import (
@@ -46,6 +49,7 @@ class DuckDBEngine:
 
     def __init__(self, threads: int | None = None, memory: str | None = None, scratch: Path | None = None) -> None:
         self.threads, self.memory, self.scratch = threads, memory, scratch
+        self._opened: duckdb.DuckDBPyConnection | None = None
 
     def columns(self, visits: Visits) -> dict[str, pa.DataType]:
         """Names and types of the visits' columns."""
@@ -86,22 +90,37 @@ class DuckDBEngine:
 
     def _scan(self, db: "duckdb.DuckDBPyConnection", step: Scan, inner: str) -> pa.Table:
         read = db.sql(f"SELECT {step.read} AS value FROM ({inner}) ORDER BY {step.rank}").fetchnumpy()["value"]
-        return pa.table({"_at": pa.array(range(len(read)), pa.int64()), step.name: pa.array(step.place(read))})
+        return pa.table({"_at": np.arange(len(read)), step.name: pa.array(step.place(read))})
 
     @contextmanager
     def _open(self, visits: Visits) -> Iterator["duckdb.DuckDBPyConnection"]:
-        import duckdb
+        """A connection of its own to the engine's database, which sees the table `visits`."""
+        with self._database().cursor() as db:
+            if isinstance(visits, pa.Table):
+                db.register("visits", visits)
+            else:
+                db.from_parquet([str(path) for path in visits]).create_view("visits", replace=True)
+            yield db
 
-        with tempfile.TemporaryDirectory(prefix="gradatim-order-", dir=self.scratch) as spill, duckdb.connect() as db:
+    def _database(self) -> "duckdb.DuckDBPyConnection":
+        """The database, opened at first use: opening one takes longer than arranging a few thousand visits."""
+        if self._opened is None:
+            import duckdb
+
+            spill = tempfile.mkdtemp(prefix="gradatim-order-", dir=self.scratch)
+            self._opened = db = duckdb.connect()
+            weakref.finalize(self, _close, db, spill)
             db.execute(f"SET threads = {self.threads or os.cpu_count() or 1}")
             db.execute("SET temp_directory = ?", [spill])
             if self.memory:
                 db.execute("SET memory_limit = ?", [self.memory])
-            if isinstance(visits, pa.Table):
-                db.register("visits", visits)
-            else:
-                db.from_parquet([str(path) for path in visits]).create_view("visits")
-            yield db
+        return self._opened
+
+
+def _close(db: "duckdb.DuckDBPyConnection", spill: str) -> None:
+    """What an engine leaves behind is removed with it."""
+    db.close()
+    shutil.rmtree(spill)
 
 
 def _windows(step: Rank) -> str:

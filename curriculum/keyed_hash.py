@@ -25,10 +25,13 @@ _SQUARED = 2**31 - 1
 _VISIT = 2_654_435_769  # 2^32 over the golden ratio: consecutive visits start far apart
 
 
-def hash_steps(name: str, seed: int) -> tuple[Derive, ...]:
-    """Steps that add a column of hashes, BIGINT in [0, 2^63), to visits with the columns `digest` and `visit`."""
+def hash_steps(name: str, seed: int, number: str = "visit") -> tuple[Derive, ...]:
+    """Steps that add a column of hashes, BIGINT in [0, 2^63), to visits with the columns `digest` and `visit`.
+
+    `number` is an expression below 2^30 that stands in for the visit's number, where more than that tells visits apart.
+    """
     left, right = f"{name}0", f"{name}1"
-    low = f"(digest & {_LOW}) + CAST(visit AS BIGINT) * {_VISIT}"
+    low = f"(digest & {_LOW}) + CAST({number} AS BIGINT) * {_VISIT}"
     steps = [Derive({left: f"(digest >> 32) & {_LOW}", right: f"({low}) & {_LOW}"})]
     for i, (factor, addend) in enumerate(_constants(seed)):
         squared = f"(({right} + {addend}) & {_SQUARED})"

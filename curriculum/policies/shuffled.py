@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from curriculum.arrangement import Arrangement, column, text
-from curriculum.policies.base import OrderPolicy
+from curriculum.arrangement import Arrangement, column
+from curriculum.policies.base import Ask, OrderPolicy
 
 
 class Shuffled(OrderPolicy):
@@ -19,7 +19,7 @@ class Shuffled(OrderPolicy):
         """The score carried along, where there is one."""
         return (self.by,) if self.by else ()
 
-    def stretches(self) -> tuple[Arrangement, ...]:
+    def stretches(self, ask: Ask) -> tuple[Arrangement, ...]:
         """One stretch, sorted by the hash, which is the first of the ties."""
         score = f"CAST({column(self.by)} AS FLOAT)" if self.by else "CAST(NULL AS FLOAT)"
-        return (Arrangement(self.seed, rule=text(f"shuffled, seed {self.seed}"), score=score),)
+        return (Arrangement(self.seed, score=score, reasons=(f"shuffled, seed {self.seed}",)),)

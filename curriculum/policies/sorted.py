@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from curriculum.policies.base import ScorePolicy
+from curriculum.arrangement import Step
+from curriculum.policies.base import Ask, ScorePolicy
 
 
 class Sorted(ScorePolicy):
@@ -12,9 +13,17 @@ class Sorted(ScorePolicy):
 
     kind: Literal["sorted"] = "sorted"
 
+    def steps(self, groups: tuple[str, ...], ask: Ask) -> tuple[Step, ...]:
+        """None: a plain sort needs no numbers."""
+        return ()
 
-class Interleaved(ScorePolicy):
+    def keys(self) -> tuple[str, ...]:
+        """The line itself."""
+        return self.line()
+
+
+class Interleaved(Sorted):
     """Each source sorted by score, all sources merged at the same pace: every prefix keeps the mixture's shares."""
 
-    kind: Literal["interleaved"] = "interleaved"
+    kind: Literal["interleaved"] = "interleaved"  # type: ignore[assignment]
     within: str = Field(default="source", description="the column whose groups are sorted apart and merged")
