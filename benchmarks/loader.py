@@ -103,12 +103,13 @@ def ours(order: Order, paths: list[Path], total: tuple[int, int]) -> float:
     size, at_random = BATCH * T, np.random.default_rng(3).permutation(loader.n_batches).tolist()
 
     def batches(steps: list[int]) -> tuple[int, int]:
+        fresh = OrderedLoader(order, TokenShards(paths), T, BATCH)  # mapped anew: the page faults are in the time
         for step in steps:
-            loader.batch(step)
+            fresh.batch(step)
         return len(steps) * size, 0
 
-    speed = timed("ours: global batches in turn", lambda: batches(list(range(loader.n_batches))))
-    timed("ours: global batches at random", lambda: batches(at_random))
+    speed = timed("ours: open the shards, global batches in turn", lambda: batches(list(range(loader.n_batches))))
+    timed("ours: open the shards, global batches at random", lambda: batches(at_random))
     one = OrderedLoader(order, TokenShards(paths), T, 1)
     samples = np.random.default_rng(4).integers(0, one.n_samples, 50_000).tolist()
 
@@ -151,7 +152,7 @@ def interleaved(folder: Path, limit: int) -> Iterator[np.ndarray]:
                 return
 
 
-def streaming(python: str, place: Path, paths: list[Path], total: tuple[int, int]) -> float | None:
+def streaming(python: str, place: Path, paths: list[Path], total: tuple[int, int]) -> float:
     """What MosaicML Streaming reads in an environment of its own, in M tokens a CPU second."""
     script = Path(__file__).with_name("loader_streaming.py")
     found = subprocess.run(
@@ -162,14 +163,14 @@ def streaming(python: str, place: Path, paths: list[Path], total: tuple[int, int
     )
     told = json.loads(found.stdout.splitlines()[-1])
     assert told["sum"] + told["left_over_sum"] == total[1], "Streaming read other tokens"
-    for name in ("version", "clock", "processor"):
-        print(f"  MosaicML Streaming, {name:<38}{told[name]}")
+    label = f"MosaicML Streaming {told['version']}, shuffled, samples cut beforehand"
+    print(f"  {label:<58}{told['clock']:8.1f} M tokens/s  {told['processor']:8.1f} a CPU second", flush=True)
     return float(told["processor"])
 
 
-def drop(order: Order) -> None:
-    """Ask the system to forget the arrays of an order, as after a restart."""
-    for path in order.artifact.files(".npy"):
+def drop(folder: Path) -> None:
+    """Have the system forget the arrays of an order, as after a restart; pages that are still mapped would stay."""
+    for path in folder.glob("*.npy"):
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -178,36 +179,24 @@ def drop(order: Order) -> None:
 
 def resumes(folder: Path, paths: list[Path], visits: int) -> None:
     """Open and resume an order of so many visits, and read it at random."""
-    order = make_order(folder, paths, visits)
-    shards = TokenShards(paths)
-    steps = np.random.default_rng(5).integers(0, OrderedLoader(order, shards, T, BATCH).n_batches, 20).tolist()
+    n_batches = OrderedLoader(make_order(folder, paths, visits), TokenShards(paths), T, BATCH).n_batches
+    steps = [0, *np.random.default_rng(5).integers(0, n_batches, 20).tolist()]
     for cold in (False, True):
         seconds = []
-        for step in [0, *steps]:
+        for step in steps:
             if cold:
-                drop(order)
+                drop(folder)
             begun = time.perf_counter()
             loader = OrderedLoader(Order.open(folder), TokenShards(paths), T, BATCH)
             loader.load_state_dict({"next_sample": step * BATCH, "order_fingerprint": str(visits)})
             inputs, _ = loader.next_batch()
             seconds.append(time.perf_counter() - begun)
-            first, stop = order.visits_between(step * BATCH * T, (step + 1) * BATCH * T)
-            want = [
-                shards[s][a : a + n]
-                for s, a, n in zip(
-                    order._shard[first:stop], order._start[first:stop], _lengths(order, first, stop), strict=True
-                )
-            ]
-            skip = step * BATCH * T - (int(order._ends[first - 1]) if first else 0)
-            assert np.array_equal(inputs.flatten(), np.concatenate(want)[skip : skip + BATCH * T])
+            assert np.array_equal(inputs.flatten(), end_to_end(folder, paths, step * BATCH * T))
             del loader
         state = "dropped from the cache" if cold else "in the page cache"
-        print(
-            f"  {visits:,} visits, {order.n_tokens / 1e9:.1f} B tokens, arrays {state}: open, resume and first batch",
-            end=" ",
-        )
+        print(f"  {visits:,} visits, arrays {state}: open, resume and first batch", end=" ")
         print(f"{np.median(seconds):.3f} s (median of {len(seconds)}), longest {max(seconds):.3f} s", flush=True)
-    loader = OrderedLoader(order, shards, T, BATCH)
+    loader = OrderedLoader(Order.open(folder), TokenShards(paths), T, BATCH)
     many = np.random.default_rng(6).integers(0, loader.n_batches, 200).tolist()
 
     def read() -> tuple[int, int]:
@@ -215,11 +204,20 @@ def resumes(folder: Path, paths: list[Path], visits: int) -> None:
             loader.batch(step)
         return len(many) * BATCH * T, 0
 
-    timed(f"{visits:,} visits: global batches at random", read)
+    timed(f"{visits:,} visits, {loader.order.n_tokens / 1e9:.1f} B tokens: global batches at random", read)
 
 
-def _lengths(order: Order, first: int, stop: int) -> np.ndarray:
-    return np.diff(order._ends[first:stop], prepend=order._ends[first - 1] if first else 0)
+def end_to_end(folder: Path, paths: list[Path], token: int) -> np.ndarray:
+    """The tokens of one batch from `token` on, laid end to end from the arrays of the order, visit by visit."""
+    ends, shard, start = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("ends", "shard", "start"))
+    arrays, pieces, at, size = TokenShards(paths), [], int(np.searchsorted(ends, token, side="right")), BATCH * T
+    before = int(ends[at - 1]) if at else 0
+    skip = token - before
+    while sum(map(len, pieces)) < skip + size:
+        begin_at = int(ends[at - 1]) if at else 0
+        pieces.append(arrays[shard[at]][start[at] : start[at] + ends[at] - begin_at])
+        at += 1
+    return np.concatenate(pieces)[skip : skip + size]
 
 
 def sums(paths: list[Path]) -> tuple[int, int]:
@@ -252,7 +250,7 @@ def main() -> None:
         print(f"  ours is {speed / slower:.0f} times datasets")
         if args.streaming_python:
             told = streaming(args.streaming_python, place, paths, total)
-            print(f"  ours is {speed / told:.1f} times Streaming" if told else "")
+            print(f"  ours is {speed / told:.0f} times Streaming")
         for visits in args.visits:
             resumes(place / f"order-{visits}", paths, visits)
 
