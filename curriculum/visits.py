@@ -110,10 +110,16 @@ def multiset(table: pa.Table) -> tuple[int, int]:
 
     A visit is its shard, document, first token, length and number; its phase, score and place are left out.
     """
-    total = np.full(table.num_rows, 0x243F6A8885A308D3, np.uint64)
-    for name in ("shard", "doc", "start", "length", "visit"):
-        total = _stir(total ^ table[name].to_numpy().astype(np.int64).view(np.uint64))
-    return table.num_rows, int(total.sum(dtype=np.uint64))
+    columns = (table[name].to_numpy() for name in ("shard", "doc", "start", "length", "visit"))
+    return table.num_rows, int(place_digests(*columns).view(np.uint64).sum(dtype=np.uint64))
+
+
+def place_digests(*numbers: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """An int64 for each row of whole numbers, shape (n,), for things that have no id but a place of their own."""
+    total = np.full(len(numbers[0]), 0x243F6A8885A308D3, np.uint64)
+    for values in numbers:
+        total = _stir(total ^ values.astype(np.int64).view(np.uint64))
+    return total.view(np.int64)
 
 
 def same_visits(a: pa.Table, b: pa.Table) -> bool:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -10,10 +11,12 @@ from rich.table import Table
 from corpus.artifacts import Artifact
 from corpus.config import validated
 from corpus.errors import ConfigError
+from curriculum.kinds import Policy
 from curriculum.order import Order
 from curriculum.order_shards import open_shards
 from curriculum.packed import Pack, write_pack_files
-from curriculum.packing import PackConfig
+from curriculum.packing import PackConfig, pack
+from curriculum.sequence_order import arranged_sequences
 from pipelines.commands.inspect import open_by_name
 from pipelines.commands.workshop import RuntimeOptions, open_workshop, table_console
 from pipelines.export.exporting import export
@@ -29,20 +32,35 @@ READERS = {
 }
 
 
+class PackSettings(PackConfig):
+    """How an order is packed, and in which order its sequences are then read."""
+
+    arrange: Policy | None = Field(
+        default=None,
+        description="an order of the sequences themselves, such as {kind: sorted, by: score}: score is the "
+        "token-weighted mean of the order's scores; null: as the documents come",
+    )
+
+
 def pack_command(
     order: str, workspace: Path, options: dict[str, Any], runtime: RuntimeOptions, *, name: str | None = None
 ) -> None:
-    """Pack an order of the workspace, and print what that costs. `options` are those of `PackConfig`."""
+    """Pack an order of the workspace, and print what that costs. `options` are those of `PackSettings`."""
     held = Order(open_by_name(workspace, order))
-    settings = validated(PackConfig, _given(options), "gradatim pack")
+    settings = validated(PackSettings, _given(options), "gradatim pack")
     name = name or f"packs/{order.rpartition('/')[2]}"
     if name == held.artifact.name:
         raise ConfigError(f"the pack cannot be called {name!r}, as the order it is from", fix="--name packs/a")
     with open_workshop(workspace, runtime) as shop:
-        packed = shop.build_here(
-            name, "pack", config=settings.model_dump(), inputs=[held.artifact],
-            make=lambda folder: write_pack_files(folder, held, settings),
-        )  # fmt: skip
+
+        def make(folder: Path) -> dict[str, Any]:
+            sequences = None
+            if settings.arrange is not None:
+                whole = pack(held.table(["length"])["length"].to_numpy(), settings)
+                sequences = arranged_sequences(held, whole, settings.arrange, shop.order_engine())
+            return write_pack_files(folder, held, settings, sequences)
+
+        packed = shop.build_here(name, "pack", config=settings.model_dump(), inputs=[held.artifact], make=make)
     print_pack(packed)
 
 
