@@ -10,7 +10,8 @@ Expressions keep to what DuckDB and Spark SQL read alike:
 
 - `+ - * %`, comparisons, CASE, `&`, `>>`, `<<`, `floor`, `sqrt`, `least`, `greatest`, `coalesce`, CAST to BIGINT and
   DOUBLE.
-- `/` gives a DOUBLE and never divides by zero; whole quotients are `CAST(floor(a / b) AS BIGINT)`, exact below 2^53.
+- `/` gives a DOUBLE, so it is never given two FLOATs (DuckDB would answer with a FLOAT), and never divides by zero;
+  whole quotients are `CAST(floor(a / b) AS BIGINT)`, exact below 2^53. A FLOAT column is cast to DOUBLE first.
 - No `ln`, `exp`, `random`, no hash function: their last bits, or all of them, differ between engines. Such values
   come from a `Lookup` of whole numbers. No sum of floats; sums are of whole numbers.
 - Keys are never null (coalesce them) and sort ascending; for the reverse negate a number.
