@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from mixtures.allocation import Allocation, Component, PhaseAllocation, PhaseRow, amount
 from mixtures.available import Available, Held
 from mixtures.config import MixtureConfig, PhaseConfig
@@ -103,11 +105,9 @@ def _settle(
 def _counts(phase: Phase, config: MixtureConfig, starts: Shares, shares: Shares) -> dict[str, int]:
     """Whole tokens: the integral of the shares by largest remainder, or what the turns give."""
     if config.turns:
-        turns = turns_of(
-            list(starts.values()), list(shares.values()), phase.ramp // config.turns, phase.tokens // config.turns
-        )
-        numbers = turns.tolist()
-        return {key: numbers.count(i) * config.turns for i, key in enumerate(shares)}
+        unit = config.turns
+        turns = turns_of(list(starts.values()), list(shares.values()), phase.ramp // unit, phase.tokens // unit)
+        return dict(zip(shares, (unit * np.bincount(turns, minlength=len(shares))).tolist(), strict=True))
     flat = phase.tokens - Fraction(phase.ramp, 2)
     mass = [starts[key] * Fraction(phase.ramp, 2) + shares[key] * flat for key in shares]
     return dict(zip(shares, largest_remainder(mass, phase.tokens), strict=True))
@@ -252,6 +252,11 @@ def _warnings(components: Sequence[Component], config: MixtureConfig, held: Avai
         check_epochs(one.name, max((band.epochs for band in one.bands), default=0), allow=config.allow_many_visits)
         if one.epochs > WARN_EPOCHS:
             warnings.append(check_epochs(one.name, one.epochs, allow=True))
+        documents, tokens = held.unscored.get(one.name, (0, 0))
+        if documents:
+            warnings.append(
+                f"{documents:,} documents of {one.name} ({amount(tokens)} tokens) have no {one.by}: not read"
+            )
         if one.by and one.name not in held.bands:
             warnings.append(f"the bands of {one.name} are a guess from its size; to draw them its scores are needed")
     taken = {source for one in components for source in one.sources}

@@ -34,10 +34,12 @@ class Available:
     Args:
         sources: documents and tokens of each source, each document counted once.
         bands: the same of each quality band, the worst first, by component; components without bands are left out.
+        unscored: documents and tokens that are in no band, by component.
     """
 
     sources: Mapping[str, Held]
     bands: Mapping[str, tuple[Held, ...]] = field(default_factory=dict)
+    unscored: Mapping[str, Held] = field(default_factory=dict)
 
 
 def available(candidates: pa.Table, config: MixtureConfig | None = None) -> Available:
@@ -52,6 +54,7 @@ def available(candidates: pa.Table, config: MixtureConfig | None = None) -> Avai
     if config is None:
         return Available(sources)
     bands: dict[str, tuple[Held, ...]] = {}
+    unscored: dict[str, Held] = {}
     owned = owned_sources(sources, keys_of(config), empty_allowed=True)
     for key, quality in quality_of(config).items():
         inside = np.isin(codes, [code for code, name in enumerate(names) if name in owned[key]])
@@ -60,7 +63,8 @@ def available(candidates: pa.Table, config: MixtureConfig | None = None) -> Avai
         read = number >= 0
         counts = _totals(number[read], length[rows][read], len(quality.edges) - 1)
         bands[key] = tuple((int(n), int(held)) for n, held in zip(*counts, strict=True))
-    return Available(sources, bands)
+        unscored[key] = (int((~read).sum()), int(length[rows][~read].sum(dtype=np.int64)))
+    return Available(sources, bands, unscored)
 
 
 def keys_of(config: MixtureConfig) -> list[str]:

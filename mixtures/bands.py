@@ -30,7 +30,7 @@ QUALITY = ("keep", "upsample", "bands")
 
 @dataclass(frozen=True)
 class Quality:
-    """How a component is cut: by which score, and at which ranks from 0 (worst) to 1 (best), both included."""
+    """How a component is cut: by which score (-name: a low one is good), and at which ranks from 0 (worst) to 1."""
 
     by: str
     edges: tuple[Fraction, ...]
@@ -58,25 +58,25 @@ def band_numbers(
 
     Raises: MixtureError for a score that is not there, is not a number, or that none of the documents has.
     """
-    if quality.by not in candidates.column_names or quality.by in VISIT_SCHEMA.names:
+    score = quality.by.removeprefix("-")
+    if score not in candidates.column_names or score in VISIT_SCHEMA.names:
         known = [name for name in candidates.column_names if name not in VISIT_SCHEMA.names]
         raise MixtureError(
-            f"{key} is to be read by {quality.by!r}, and its documents have no such score{nearest(quality.by, known)}",
+            f"{key} is to be read by {score!r}, and its documents have no such score{nearest(score, known)}",
             where=f"mixture.sources.{key}", fix="gradatim rate gives documents scores; name one of them",
         )  # fmt: skip
-    part = candidates.select(["digest", "shard", "doc", "length", quality.by]).take(pa.array(rows)).combine_chunks()
+    part = candidates.select(["digest", "shard", "doc", "length", score]).take(pa.array(rows)).combine_chunks()
     if not (pa.types.is_floating(part.schema.types[-1]) or pa.types.is_integer(part.schema.types[-1])):
-        raise MixtureError(
-            f"{key} cannot be ranked by {quality.by!r}: it is not a number", where=f"mixture.sources.{key}"
-        )
-    scored = pc.is_valid(part[quality.by]).to_numpy()
+        raise MixtureError(f"{key} cannot be ranked by {score!r}: it is not a number", where=f"mixture.sources.{key}")
+    scored = pc.is_valid(part[score]).to_numpy()
     if len(rows) and not scored.any():
         raise MixtureError(
-            f"no document of {key} has a score {quality.by!r}", where=f"mixture.sources.{key}",
+            f"no document of {key} has a score {score!r}", where=f"mixture.sources.{key}",
             fix="rate its documents, or leave out what reads them by score",
         )  # fmt: skip
     part = part.filter(pa.array(scored))
-    line = canonical_sort(part, [part[quality.by].to_numpy(), part["digest"].to_numpy()])
+    values = part[score].to_numpy()
+    line = canonical_sort(part, [-values if quality.by.startswith("-") else values, part["digest"].to_numpy()])
     length = part["length"].to_numpy()[line].astype(np.int64)
     ends = np.cumsum(length)
     total = int(ends[-1]) if len(ends) else 0

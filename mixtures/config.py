@@ -26,14 +26,14 @@ Weighing = Literal["given", "proportional", "uniform", "unimax"]
 class Keep(Config):
     """Filter: only the best documents of a source."""
 
-    by: str = Field(description="the score that decides")
+    by: str = Field(description="the score that decides; -name where a low one is good")
     top: Share = Field(gt=0, description="share of the source's tokens to keep, the highest scores first")
 
 
 class Upsample(Config):
     """Quality-aware upsampling: how often a document is read rises with the quantile of its score (OLMo 3)."""
 
-    by: str = Field(description="the score that decides")
+    by: str = Field(description="the score that decides; -name where a low one is good")
     drop: Share = Field(default=0.4, description="quantiles below this are not read")
     top: float = Field(default=7, gt=0, description="visits of the highest band at most")
     bands: int = Field(default=20, ge=2, le=1000, description="quantile bands, by tokens")
@@ -49,7 +49,7 @@ class Upsample(Config):
 class Bands(Config):
     """Weights for quality bands: 50/30/20 gives the best third of a source half of its tokens."""
 
-    by: str = Field(description="the score that decides")
+    by: str = Field(description="the score that decides; -name where a low one is good")
     weights: tuple[float, ...] = Field(
         min_length=2, description="one for each band of equal tokens, the best band first"
     )

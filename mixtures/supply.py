@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
+
 from mixtures.allocation import Band, amount
 from mixtures.available import Available, banded, keys_of, owned_sources
 from mixtures.bands import Quality, band_weights, quality_of
@@ -17,6 +19,7 @@ from mixtures.config import MixtureConfig, SourceConfig
 from mixtures.config import Sequence as Reading
 from mixtures.phases import Phase, run_limit
 from mixtures.shares import MixtureError, exactly, largest_remainder
+from mixtures.turns import turns_of
 
 _WHOLE = (Fraction(0), Fraction(1))
 
@@ -33,9 +36,10 @@ class Supply:
         *,
         max_visits: float,
         sequence: Reading,
+        turn: int,
     ) -> None:
         self.key, self.sources, self.quality, self.sequence = key, sources, quality, sequence
-        self.max_visits = max_visits
+        self.max_visits, self._turn = max_visits, turn
         self._bands = list(held)
         self._tokens = [tokens for _, tokens in held]
         self._cap = exactly(max_visits) or Fraction(0)
@@ -57,14 +61,18 @@ class Supply:
 
     def left(self, ask: SourceConfig | None) -> int:
         """Tokens that a phase which asks so may still be given."""
+        ask = ask or self._before()
         whole = math.floor(self._cap * self.held) - self._total
         if ask is None or self.quality is None:
             return whole
         if ask.upsample:
             return min(whole, math.floor(self._curve_cap(ask)) - self._total)
         weights = self._weights(ask)
+        back = (
+            self._turn if sum(weight > 0 for weight in weights) > 1 else 0
+        )  # a band may get a turn more than its share
         rooms = [
-            (math.floor(self._cap * held) - taken) / weight
+            max(math.floor(self._cap * held) - taken - back, 0) / weight
             for held, taken, weight in zip(self._tokens, self._taken, weights, strict=True)
             if weight
         ]
@@ -88,11 +96,12 @@ class Supply:
 
     def take(self, ask: SourceConfig | None, tokens: int) -> None:
         """Give tokens to the next phase."""
+        ask = ask or self._before()
         self._asks.append(ask)
         self._total += tokens
         if ask is None or ask.upsample or not tokens:
             return
-        counts = largest_remainder(self._weights(ask), tokens)
+        counts = self._split(self._weights(ask), tokens)
         self._taken = [taken + count for taken, count in zip(self._taken, counts, strict=True)]
 
     def bands(self, tokens: Sequence[int]) -> tuple[Band, ...]:
@@ -102,7 +111,7 @@ class Supply:
         for ask, given in zip(self._asks, tokens, strict=True):
             part = self._weights(ask, repetition) if ask and given else [Fraction(0)] * len(self._bands)
             weights.append(part)
-            counts.append(largest_remainder(part, given) if given else [0] * len(part))
+            counts.append(self._split(part, given) if given else [0] * len(part))
         edges = self.quality.edges if self.quality else _WHOLE
         return tuple(
             Band(
@@ -135,6 +144,17 @@ class Supply:
                else f"or set tokens: {math.floor(phase.tokens * left / tokens)}")
             + "; when_short: spread gives the rest to the others",
         )  # fmt: skip
+
+    def _split(self, weights: Sequence[Fraction], tokens: int) -> list[int]:
+        """Whole tokens for each band: by largest remainder, or as its turns within those of the component come out."""
+        if not self._turn:
+            return largest_remainder(weights, tokens)
+        turns = turns_of(weights, weights, 0, tokens // self._turn)
+        return [count * self._turn for count in np.bincount(turns, minlength=len(weights)).tolist()]
+
+    def _before(self) -> SourceConfig | None:
+        """What the phase before asked: on a ramp down to nothing its bands go on being read."""
+        return self._asks[-1] if self._asks else None
 
     def _weights(self, ask: SourceConfig, repetition: Fraction = Fraction(1)) -> list[Fraction]:
         if self.quality is None or not self.held:
@@ -175,5 +195,6 @@ def supplies(available: Available, config: MixtureConfig) -> dict[str, Supply]:
             key, sources, quality.get(key), bands,
             max_visits=float(str(visits)) if visits is not None else config.max_visits,
             sequence="original" if sequence == "original" else "shuffled",
+            turn=config.turns or 0,
         )  # fmt: skip
     return made

@@ -12,6 +12,7 @@ Source: R. Tijdeman, The chairman assignment problem (1980).
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -22,6 +23,9 @@ import numpy.typing as npt
 from mixtures.ramps import given, places
 from mixtures.shares import Turns, deadline_turns
 
+Ints = npt.NDArray[np.int64]
+
+_NEVER = 2**62
 _NEAR = 1e-6  # floats decide where they are further than this from a whole place; fractions decide the rest
 
 
@@ -39,31 +43,45 @@ def turns_of(starts: Sequence[Fraction], shares: Sequence[Fraction], ramp: int, 
     for i in read:
         line = (starts[i], shares[i], ramp)
         turn = np.arange(int(given(n, *line)) + 2, dtype=np.int64)
-        ready.append(_first(turn, edge, *line, n=n, strict=False))
-        due.append(_first(turn, 1 - edge, *line, n=n, strict=True))
+        ready.append(_first(turn, edge, *line, strict=False))
+        due.append(_first(turn, 1 - edge, *line, strict=True))
     begins = np.cumsum([0, *(len(one) for one in ready)])
     turns = np.zeros(n, np.int32)
     _compiled()(turns, np.concatenate(ready), np.concatenate(due), begins[:-1].copy())
     return np.array(read, np.int32)[turns]
 
 
-def _first(
-    turn: npt.NDArray[np.int64], offset: Fraction, start: Fraction, share: Fraction, ramp: int, *, n: int, strict: bool
-) -> npt.NDArray[np.int64]:
-    """The first place m with S(m) >= turn + offset (or above it, where strict), for each turn; past n: 2 n + 2."""
-    wanted = turn.astype(np.float64) + float(offset)
-    reachable = wanted <= float(given(n, start, share, ramp)) + _NEAR
-    at = np.where(reachable, places(wanted, start, share, ramp), 2 * n + 2)
+def _first(turn: Ints, offset: Fraction, start: Fraction, share: Fraction, ramp: int, *, strict: bool) -> Ints:
+    """The first place m with S(m) >= turn + offset (or above it, where strict), for each turn; _NEVER for none."""
+    line = (start, share, ramp)
+    at = places(turn.astype(np.float64) + float(offset), *line)
     found = np.floor(at).astype(np.int64) + 1 if strict else np.ceil(at).astype(np.int64)
-    for i in np.flatnonzero(reachable & (np.abs(at - np.rint(at)) < _NEAR * (1 + at * _NEAR))):
-        target = int(turn[i]) + offset
-        place = max(int(np.rint(at[i])) - 1, 0)
-        while (given(place, start, share, ramp) <= target) if strict else (given(place, start, share, ramp) < target):
-            if place > n:
-                break
-            place += 1
-        found[i] = place
+    near = np.abs(at - np.rint(at)) < _NEAR
+    flat = np.flatnonzero(near & (at > ramp + 1))
+    if share and len(flat):
+        found[flat] = ramp + _quotients(turn[flat], share, offset - given(ramp, *line), strict=strict)
+    for i in np.flatnonzero(near & (at <= ramp + 1)).tolist():
+        found[i] = _search(int(turn[i]) + offset, max(int(np.rint(at[i])) - 1, 0), *line, strict=strict)
     return found
+
+
+def _quotients(turn: Ints, share: Fraction, offset: Fraction, *, strict: bool) -> Ints:
+    """(turn + offset) / share, rounded up, or to the next whole number above it where strict; exact."""
+    step, first = 1 / share, offset / share
+    parts = math.lcm(step.denominator, first.denominator)
+    above = turn.astype(object) * int(step * parts) + int(first * parts)
+    return (above // parts + 1 if strict else -(-above // parts)).astype(np.int64)
+
+
+def _search(target: Fraction, place: int, start: Fraction, share: Fraction, ramp: int, *, strict: bool) -> int:
+    """The first place from `place` on by which the integral has reached, or where strict passed, a target."""
+    while True:
+        reached = given(place, start, share, ramp)
+        if reached > target or (reached == target and not strict):
+            return place
+        if place >= ramp and not share:
+            return _NEVER
+        place += 1
 
 
 @functools.cache

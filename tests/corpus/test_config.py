@@ -42,6 +42,7 @@ def test_what_is_not_a_count_is_refused(text):
 def test_shares():
     assert parse_share("15%") == pytest.approx(0.15)
     assert parse_share("0.25") == 0.25
+    assert parse_share("1.1%") == 0.011  # and not 1.1 / 100, which is 0.011000000000000001
     with pytest.raises(ConfigError, match="15% if you mean per cent"):
         validated(Inner, {"share": 15}, "here")
 
