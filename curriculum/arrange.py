@@ -66,7 +66,7 @@ def check(
                 "this table does not hold visits",
                 expected=f"a column {field.name} of {field.type}",
                 found=", ".join(columns),
-                fix="draw them from candidates with mixtures.mixture.draw",
+                fix="draw them from candidates with mixtures.draw.draw",
             )
     for name in policy.needs:
         _check_column(name, policy, columns)

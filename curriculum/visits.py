@@ -1,7 +1,7 @@
 """Candidates and visits: the documents an order can draw from, and the readings of them it is made of.
 
 A candidate is one document of the token shards with its scores. A visit is the n-th reading of a candidate in a
-run; a mixture draws the visits (`mixtures.mixture.draw`) and a policy arranges them (`curriculum.arrange`). Which
+run; a mixture draws the visits (`mixtures.draw.draw`) and a policy arranges them (`curriculum.arrange`). Which
 component of the mixture a visit fills is kept with it; a visit may be a piece of its document, where a phase ends amid.
 All of it is tables and arrays: nothing here loops over documents in Python.
 """
