@@ -134,7 +134,10 @@ class _Draw:
         interval = self.allocation.intervals[phase]
         row, weight = interval.rows[number], self.allocation.components[number].bands[band_number].weights[phase]
         line = (row.start_share * weight, row.share * weight, interval.ramp_tokens)
-        return np.floor(places((begins + stops) / 2, *line)).astype(np.int64)
+        place = np.floor(places((begins + stops) / 2, *line)).astype(np.int64)
+        # visits of a stream are a token apart or more: only the last digits at the end of a ramp to zero can hide it
+        step = np.arange(len(place))
+        return np.maximum.accumulate(place - step) + step if len(place) else place
 
     def _read(self, rows: Rows, needed: int, sequence: str) -> tuple[Rows, int]:
         """Rows of a stream, epoch after epoch, until it holds what is to be read; and how many epochs these are."""

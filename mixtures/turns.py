@@ -56,12 +56,14 @@ def _first(turn: Ints, offset: Fraction, start: Fraction, share: Fraction, ramp:
     line = (start, share, ramp)
     at = places(turn.astype(np.float64) + float(offset), *line)
     found = np.floor(at).astype(np.int64) + 1 if strict else np.ceil(at).astype(np.int64)
-    near = np.abs(at - np.rint(at)) < _NEAR
+    error = _NEAR * (1 + 0.1 * at)  # where a ramp ends at zero the root is good to half the digits only
+    near = np.abs(at - np.rint(at)) < error
     flat = np.flatnonzero(near & (at > ramp + 1))
     if share and len(flat):
         found[flat] = ramp + _quotients(turn[flat], share, offset - given(ramp, *line), strict=strict)
     for i in np.flatnonzero(near & (at <= ramp + 1)).tolist():
-        found[i] = _search(int(turn[i]) + offset, max(int(np.rint(at[i])) - 1, 0), *line, strict=strict)
+        lowest = max(int(at[i] - error[i]) - 1, 0)
+        found[i] = _search(int(turn[i]) + offset, lowest, *line, strict=strict)
     return found
 
 

@@ -59,7 +59,7 @@ def test_places_invert_the_integral(start, share, ramp, place):
     if tokens == before:  # where the share is zero nothing is given, and any place would do
         return
     found = places(np.array([float(tokens)]), *line)[0]
-    assert found == pytest.approx(place, rel=1e-9, abs=1e-6)
+    assert found == pytest.approx(place, rel=1e-7)  # where a ramp ends at zero the root keeps half the digits
     assert (np.diff(places(np.linspace(0, float(tokens), 50), *line)) >= 0).all()
 
 
