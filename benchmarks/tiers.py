@@ -37,7 +37,7 @@ def known_levels(documents: Artifact) -> tuple[Floats, np.ndarray, np.ndarray, n
         sources += table["source"].to_pylist()
         ids += table["id"].to_pylist()
         for source, meta in zip(table["source"].to_pylist(), table["meta"].to_pylist(), strict=True):
-            facts = dict(meta or ())
+            facts = {entry["key"]: entry["value"] for entry in meta or ()}
             levels.append(LEVELS.get(facts.get("tier", ""), np.nan))
             textbooks.append(source == TEXTBOOKS)
             forms.append(facts.get("meta.ptype") == FORMS)

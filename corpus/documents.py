@@ -13,6 +13,12 @@ import xxhash
 
 from corpus.errors import SchemaError
 
+
+def names_to(value: pa.DataType) -> pa.DataType:
+    """The type of a column that maps names to values: lists of {key, value}, which more readers know than maps."""
+    return pa.list_(pa.struct([("key", pa.string()), ("value", value)]))
+
+
 DOCUMENT_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -25,7 +31,7 @@ DOCUMENT_SCHEMA = pa.schema(
         pa.field("parent_id", pa.string()),
         pa.field("style", pa.string()),
         pa.field("generator", pa.string()),
-        pa.field("meta", pa.map_(pa.string(), pa.string())),
+        pa.field("meta", names_to(pa.string())),
     ]
 )
 

@@ -6,9 +6,8 @@ Every table of an artifact is plain Parquet, so most needs no code of ours:
     polars.read_parquet(workspace / "orders/climb/order.parquet")
     duckdb.sql("SELECT source, sum(length) FROM 'orders/climb/order.parquet' GROUP BY source")
 
-What that leaves: token shards are .npy files, and the columns that map names to values (`meta` of documents, `gates` of
-attempts) have no type in `datasets`. `to_dataset` opens those too. In the other direction `order_from_frame` writes a
-frame of visits, however it was edited, as an order that a loader reads:
+What that leaves are token shards, which are .npy files: `to_dataset` opens those too. In the other direction
+`order_from_frame` writes a frame of visits, however it was edited, as an order that a loader reads:
 
     visits = polars.from_arrow(order.table()).filter(polars.col("score") > 0.2)
     order_from_frame(visits, workspace / "orders/climb_high", like=order, name="orders/climb_high")
@@ -37,7 +36,7 @@ def to_dataset(artifact: Artifact, folder: str = ".") -> "Dataset":
 
     Token artifacts give one row a document, in the order of their shards: `id`, `source`, `n_bytes` and `input_ids`
     (uint16 or uint32, with the closing end-of-text), mapped from the shards and not copied. Others give the rows of
-    their Parquet files, read into memory; maps become lists of {key, value}.
+    their Parquet files, read into memory.
 
     Args:
         folder: where in the artifact the files lie, such as `attempts` in rephrased documents.
@@ -51,7 +50,7 @@ def to_dataset(artifact: Artifact, folder: str = ".") -> "Dataset":
 
     shards = artifact.files(".npy", folder) if artifact.manifest.kind == "tokens" else []
     tables = [_token_table(path) for path in shards] or [
-        _without_maps(read_table(path)) for path in artifact.files(".parquet", folder)
+        _without_codes(read_table(path)) for path in artifact.files(".parquet", folder)
     ]
     if not tables:
         raise ArtifactError(
@@ -102,17 +101,10 @@ def _token_table(shard: Path) -> pa.Table:
     return docs.select(["id", "source", "n_bytes"]).append_column("input_ids", tokens)
 
 
-def _without_maps(table: pa.Table) -> pa.Table:
-    """The table in types that `datasets` has: maps as lists of {key, value}, dictionaries as their values."""
-    fields = []
-    for field in table.schema:
-        kind = field.type
-        if pa.types.is_map(kind):
-            kind = pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)]))
-        elif pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        fields.append(pa.field(field.name, kind))
-    schema = pa.schema(fields)
+def _without_codes(table: pa.Table) -> pa.Table:
+    """The table with names in place of their codes, since each file has codes of its own."""
+    plain = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in table.schema]
+    schema = pa.schema(list(zip(table.column_names, plain, strict=True)))
     return table.cast(schema) if table.num_rows else schema.empty_table()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from corpus.documents import names_to
 from rephrase.chunking import Chunk, Drop
 from rephrase.gates import Verdict
 from rephrase.generator import Generation
@@ -25,7 +26,7 @@ ATTEMPT_SCHEMA = pa.schema(
         pa.field("n_in", pa.int32()),
         pa.field("n_out", pa.int32()),
         pa.field("finish_reason", pa.string()),
-        pa.field("gates", pa.map_(pa.string(), pa.float32())),
+        pa.field("gates", names_to(pa.float32())),
         pa.field("reason", pa.string()),
         pa.field("source_text", pa.string(), nullable=False),
         pa.field("output_text", pa.string()),

@@ -51,7 +51,7 @@ def section(workspace: Workspace) -> Section:
 
 def gate_values(row: dict[str, Any]) -> dict[str, float]:
     """The gate values of an attempt, in the order the gates are tried; gates with nothing to measure are left out."""
-    found = dict(row["gates"] or ())
+    found = {gate["key"]: gate["value"] for gate in row["gates"] or ()}
     return {gate: float(found[gate]) for gate in Limits.model_fields if found.get(gate) is not None}
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpus.config import Config
-from corpus.documents import document_id
+from corpus.documents import DOCUMENT_SCHEMA, document_id
 from pipelines.tally import DROPPED_SCHEMA, EXCERPT_CHARACTERS, Tally
 
 # What readers give: an HTML body to extract, or a text that is there already.
@@ -27,7 +27,7 @@ PAGE_SCHEMA = pa.schema(
         pa.field("charset", pa.string()),
         pa.field("body", pa.large_binary()),
         pa.field("text", pa.string()),
-        pa.field("meta", pa.map_(pa.string(), pa.string())),
+        pa.field("meta", DOCUMENT_SCHEMA.field("meta").type),
     ]
 )
 

@@ -12,6 +12,7 @@ from corpus.shards import write_table
 from corpus.tokens import DOCS_SCHEMA, write_token_shard
 from curriculum.order import NAMES, ORDER_SCHEMA, Order, OrderError, write_order
 from pipelines.interchange import order_from_frame, to_dataset
+from rephrase.attempts import ATTEMPT_SCHEMA
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed")
 LENGTHS = ([5, 2, 9], [1, 4])
@@ -175,6 +176,23 @@ def test_documents_with_their_meta_are_a_dataset(tmp_path):
     data = to_dataset(artifact(tmp_path / "d", "documents", "documents"))
     assert data["meta"][:] == [[{"key": "k", "value": "v"}], None]
     assert data["text"][:] == ["x", "y"]
+    files = str(tmp_path / "d" / "*.parquet")
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.to_list() == data.to_list()
+
+
+def test_attempts_with_their_gates_are_a_dataset(tmp_path):
+    row = dict.fromkeys(ATTEMPT_SCHEMA.names) | {
+        "parent_id": "a",
+        "style": "qa",
+        "source_text": "x",
+        "gates": [("length", 0.5)],
+    }
+    row |= dict.fromkeys(("n_chunks", "start", "end"), 1) | {"hard_split": False}
+    write_table(tmp_path / "a.parquet", pa.Table.from_pylist([row], ATTEMPT_SCHEMA))
+    files = str(tmp_path / "a.parquet")
+    loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["gates"][:] == [[{"key": "length", "value": 0.5}]]
 
 
 def test_an_artifact_without_tables_is_refused(tmp_path):

@@ -127,7 +127,7 @@ def test_jsonl_plain_gzip_zstd(tmp_path, suffix):
     assert [row["text"] for row in rows] == [line["body"] for line in lines]
     assert rows[7]["key"] == f"a.{suffix}:8"
     assert rows[7]["url"] == "http://x/7"
-    assert rows[7]["meta"] == [("licence", "CC0")]
+    assert rows[7]["meta"] == [{"key": "licence", "value": "CC0"}]
     assert not tally.problems
 
 
