@@ -59,7 +59,8 @@ def visits_table(n, *, seed=0, lengths=None, twice=True, scores=None, **columns)
     extra = {
         "edu": pa.array(edu[doc].astype(np.float32)), "level": pa.array(rng.integers(0, 3, n)[doc].astype(np.int8)),
         "topic": pa.array([topics[i] for i in rng.integers(0, 3, n)[doc]]),
-        "taxonomy_path": pa.array([paths[i] for i in rng.integers(0, 6, n)[doc]]), "place": pa.array(rng.random(n)[doc]),
+        "taxonomy_path": pa.array([paths[i] for i in rng.integers(0, 6, n)[doc]]),
+        "place": pa.array(rng.random(n)[doc]),
     }  # fmt: skip
     extra = {**extra, **{name: value for name, value in columns.items() if name not in VISIT_SCHEMA.names}}
     for name, value in extra.items():
@@ -92,17 +93,19 @@ def _own_settings(kind):
     share = st.floats(0.01, 0.5)
     one_of = st.sampled_from
     own = {
-        "folding": {"folds": st.integers(2, 6)}, "zigzag": {"folds": one_of([3, 5])}, "banded": {"bands": st.integers(2, 30)},
+        "folding": {"folds": st.integers(2, 6)}, "zigzag": {"folds": one_of([3, 5])},
+        "banded": {"bands": st.integers(2, 30)},
         "segment": {"front": share, "back": share}, "spiral": {"passes": st.integers(2, 6)},
         "stair": {"pieces": st.integers(2, 3), "radius": st.floats(0.01, 0.1), "folds": st.integers(2, 4)},
         "saw": {"pieces": st.integers(2, 3), "radius": st.floats(0.01, 0.1), "folds": st.integers(2, 4)},
         "paced": {"pacing": one_of(["linear", "root2", "root3"]), "initial": share},
         "curriculum_warmup": {"tokens": share}, "gauss_key": {"sigma": share}, "gumbel_key": {"scale": share},
-        "token_gumbel": {"temperature": st.floats(0.5, 2)}, "length_cycles": {"schedule": one_of(["natural", "growing", "cycles"])},
+        "token_gumbel": {"temperature": st.floats(0.5, 2)},
+        "length_cycles": {"schedule": one_of(["natural", "growing", "cycles"])},
         "two_phase": {
             "last_tokens": share,
-            "first": one_of([policy_of("paced", jitter=3), policy_of("shuffled", seed=5), policy_of("interleaved")]),
-            "last": one_of([policy_of("folding", noise={"scale": 0.1}), policy_of("shuffled"), policy_of("taxonomy_dfs")]),
+            "first": one_of([policy_of("paced", jitter=3), policy_of("shuffled", seed=5)]),
+            "last": one_of([policy_of("folding", noise={"scale": 0.1}), policy_of("taxonomy_dfs")]),
         },
     }  # fmt: skip
     return st.fixed_dictionaries(own.get(kind, {}))

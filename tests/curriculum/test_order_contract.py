@@ -1,4 +1,4 @@
-"""The contract of every order, proved for every kind: permutation, independence of partitions, ties, polarity, nulls."""
+"""The contract of every order, proved for every kind: permutation, ties, polarity, nulls, any partition of input."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from curriculum.visits import same_visits
 from tests.curriculum.making import properties, shuffled_rows
 from tests.curriculum.policy_cases import KINDS, policies, policy_of, visits_table
 
-few = properties.__class__(parent=properties, max_examples=5)
+few = properties.__class__(parent=properties, max_examples=4)
 pytestmark = pytest.mark.filterwarnings("error")
 SCORED = [kind for kind, model in KINDS.items() if issubclass(model, ScorePolicy)]
 # Kinds that read the line as it is, or cut it by rank alone: with equal scores they are the shuffle of their seed.
@@ -83,7 +83,6 @@ def test_polarity_is_explicit(kind):
     reverse = {"by": ["-level"]} if labels else {"by": "-edu"}
     up, down = (policy_of(kind, **labels, ascending=way) for way in (True, False))
     turned = policy_of(kind, **reverse)
-    assert up.end == {"high": "high", "low": "low", "mixed": "mixed"}[up.end]
     if kind != "token_gumbel":  # there -name changes the score and not the direction of leaving
         assert keys_of(arrange(visits, turned)) == keys_of(arrange(visits, down))
         assert turned.end == down.end
@@ -113,7 +112,17 @@ def test_visits_without_a_score_are_refused_or_placed(kind):
     visits = visits.set_column(visits.column_names.index(name), name, pa.array(values))
     with pytest.raises(OrderError, match=rf"{holes} of {n} visits have no(.|\n)*order.missing: first"):
         arrange(visits, policy_of(kind))
-    if kind in ("folding", "zigzag", "stair", "saw", "segment", "gauss_key", "gumbel_key", "paced", "curriculum_warmup"):
+    if kind in (
+        "folding",
+        "zigzag",
+        "stair",
+        "saw",
+        "segment",
+        "gauss_key",
+        "gumbel_key",
+        "paced",
+        "curriculum_warmup",
+    ):
         return  # they deal the line out again, in which the unscored have the first or the last ranks
     without = {key for key, value in zip(keys_of(visits), values, strict=True) if value is None}
     if kind != "two_phase":
