@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.shards import read_schema, write_table
+from corpus.shards import read_schema
 from curriculum.arrangement import (
     OUTPUT,
     TIES,
@@ -39,7 +39,7 @@ from pipelines.spark.session import Session, read_parquet
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-RANGE_VISITS = 1_000_000  # about 100 MB of a task's memory while it sorts
+RANGE_VISITS = 1_000_000  # a task that lacks the memory for them sorts through its disk
 BATCH_ROWS = 122_880
 # What the expressions need, whoever opened the session: quotes as in DuckDB, overflow an error, no `${...}` variables.
 _SETTINGS = {
@@ -63,7 +63,7 @@ class SparkOrderEngine:
     """
 
     def __init__(self, session: Session, scratch: Path, *, range_visits: int = RANGE_VISITS) -> None:
-        self.session, self.scratch, self.range_visits = session, scratch, range_visits
+        self.session, self.scratch, self.range_visits = session, scratch.resolve(), range_visits
         self._spark: SparkSession = session.spark.newSession()
         for key, value in _SETTINGS.items():
             self._spark.conf.set(key, value)
@@ -98,7 +98,7 @@ class SparkOrderEngine:
         with tempfile.TemporaryDirectory(prefix="gradatim-order-", dir=self.scratch) as place:
             folder = Path(place)
             if isinstance(visits, pa.Table):
-                write_table(folder / "visits.parquet", visits)
+                pq.write_table(visits, folder / "visits.parquet", row_group_size=BATCH_ROWS)
                 visits = [folder / "visits.parquet"]
             n = sum(pq.read_metadata(path).num_rows for path in visits)
             ranges = max(1, -(-n // self.range_visits))
@@ -147,7 +147,7 @@ class _Work:
         """Write a frame; its files by partition. They keep the rows' order, and a partition makes one file at most."""
         self._written += 1
         folder = self.folder / f"rows-{self._written}"
-        frame.write.parquet(str(folder))
+        frame.write.parquet(f"file://{folder}")
         return sorted(folder.glob("part-*.parquet"))
 
     def _ranked(self, frame: "DataFrame", step: Rank) -> "DataFrame":
@@ -165,14 +165,14 @@ class _Work:
         # Spark's id of a row: the partition's number times 2^33, plus the row's number in its partition.
         numbered = ordered.selectExpr("*", "monotonically_increasing_id() AS __id")
         numbered = numbered.selectExpr("* EXCEPT (__id)", "__id >> 33 AS __range", f"__id & {2**33 - 1} AS __row")
-        read_parquet(self.spark, self._written_files(numbered)).createOrReplaceTempView("ranked")
+        read_parquet(self.spark, self._written_files(numbered), numbered.schema).createOrReplaceTempView("ranked")
         return self.spark.sql(_rank_sql(step, groups)).drop("__range", "__row", *groups)
 
     def _joined(self, frame: "DataFrame", table: pa.Table, on: str) -> "DataFrame":
         """Add the columns of a table. A small one goes to every task; for another Spark sorts both sides."""
         self._written += 1
         path = self.folder / f"table-{self._written}.parquet"
-        write_table(path, table.rename_columns(["__first", *table.column_names[1:]]))
+        pq.write_table(table.rename_columns(["__first", *table.column_names[1:]]), path, row_group_size=BATCH_ROWS)
         right = read_parquet(self.spark, [path])
         keyed = frame.selectExpr("*", f"{on} AS __on")
         return keyed.join(right, keyed["__on"] == right["__first"]).drop("__on", "__first")

@@ -27,6 +27,7 @@ from pipelines.spark.report import first_line
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 ATTEMPTS = 3  # for a worker that dies; errors of our own never reach Spark
 _LOCAL = re.compile(r"local(\[(?P<cores>\d+|\*)(,\s*\d+)?\])?")
@@ -140,9 +141,13 @@ def open_session(
     return Session(spark, master, log_file, jvm, folder)
 
 
-def read_parquet(spark: "SparkSession", paths: Sequence[Path]) -> "DataFrame":
-    """A frame over Parquet files, whatever characters their paths hold; a name that begins with `_` is not seen."""
-    return spark.read.parquet(*(f"file://{_GLOB.sub(_ESCAPED, str(path.resolve()))}" for path in paths))
+def read_parquet(spark: "SparkSession", paths: Sequence[Path], schema: "StructType | None" = None) -> "DataFrame":
+    """A frame over Parquet files, whatever characters their paths hold; a name that begins with `_` is not seen.
+
+    A schema that is known spares Spark the job of looking it up.
+    """
+    reader = spark.read.schema(schema) if schema else spark.read
+    return reader.parquet(*(f"file://{_GLOB.sub(_ESCAPED, str(path.resolve()))}" for path in paths))
 
 
 def _normal(master: str | None, workers: int | None) -> str:

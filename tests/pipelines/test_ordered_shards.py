@@ -30,10 +30,11 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKENS_PER_SHARD = 700
 
 
-def make_workspace(root: Path, documents: int = 60) -> Path:
+def make_workspace(root: Path, dtypes: tuple[type, type] = (np.uint16, np.uint16)) -> Path:
     """Four token shards in two artifacts, the last without a visit, and an order with repeats and pieces."""
-    rng, shards = np.random.default_rng(4), []
-    for name, files in (("tokens", ("web-00000", "books-00000")), ("more", ("web-00000", "unread-00000"))):
+    rng, shards, documents = np.random.default_rng(4), list[str](), 60
+    artifacts = (("tokens", ("web-00000", "books-00000")), ("more", ("web-00000", "unread-00000")))
+    for dtype, (name, files) in zip(dtypes, artifacts, strict=True):
         folder = root / name
         begin(folder, f"{name:0<16}")
         for file in files:
@@ -46,7 +47,7 @@ def make_workspace(root: Path, documents: int = 60) -> Path:
                 ["sö"] * documents,
                 lengths.astype(np.int32) * 3,
             ]
-            tokens = rng.integers(0, 2**16, lengths.sum()).astype(np.uint16)
+            tokens = rng.integers(0, 2**16, lengths.sum()).astype(dtype)
             write_token_shard(folder / f"{file}.npy", tokens, pa.table(columns, schema=DOCS_SCHEMA))
             shards.append(f"{name}/{file}.npy")
         parts = [describe_part(folder, path) for path in own_files(folder)]
@@ -235,6 +236,15 @@ def test_the_command_says_where_they_are(workspace: Path, capsys: pytest.Capture
     assert (
         read_table(workspace / "orders/a.ordered/order.parquet").num_rows == Order.open(workspace / "orders/a").n_visits
     )
+
+
+def test_wide_ids_stay_wide_and_no_two_kinds_are_mixed(tmp_path: Path) -> None:
+    wide = make_workspace(tmp_path / "wide", (np.uint32, np.uint32))
+    tokens = reorder(Workshop(wide, LocalRuntime(1)), Order.open(wide / "orders/a"), tokens_per_shard=5000)
+    assert {read_token_shard(path).dtype.name for path in tokens.files(".npy")} == {"uint32"}
+    both = make_workspace(tmp_path / "both", (np.uint16, np.uint32))
+    with pytest.raises(ArtifactError, match="uint16, uint32"):
+        reorder(Workshop(both, LocalRuntime(1)), Order.open(both / "orders/a"))
 
 
 def test_bad_input_is_named(workspace: Path) -> None:
