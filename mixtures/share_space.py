@@ -52,7 +52,7 @@ class ShareSpace:
 
 
 def visit_caps(tokens: Sequence[int], budget: int | None, max_visits: float) -> Floats:
-    """The largest share each source can fill, min(1, R n / B), shape (K,); ones without a budget.
+    """The largest share each source can fill with whole tokens, min(1, floor(R n) / B), shape (K,); 1 without a budget.
 
     Args:
         tokens: n of each source, above zero; budget: B, the tokens of the run the shares are for.
@@ -64,14 +64,31 @@ def visit_caps(tokens: Sequence[int], budget: int | None, max_visits: float) -> 
     held = np.asarray(tokens, np.float64)
     if budget is None:
         return np.ones(len(held))
-    if max_visits * held.sum() < budget:
+    most = np.floor(max_visits * held)
+    if most.sum() < budget:
         raise MixtureError(
             "the sources cannot fill the budget, whatever their shares",
-            expected=f"at most {int(max_visits * held.sum()):,} tokens, each read {max_visits:g} times",
+            expected=f"at most {int(most.sum()):,} tokens, each read {max_visits:g} times",
             found=f"a budget of {budget:,}",
             fix="lower the budget, raise max_visits, or add sources",
         )
-    return np.minimum(1.0, max_visits * held / budget)
+    return np.minimum(1.0, most / budget)
+
+
+def rounded_shares(shares: Floats, caps: Floats, units: int = 1_000_000) -> list[float]:
+    """Shares as whole units (millionths) that sum to one exactly, none above its cap; shape (K,) in and out.
+
+    The largest remainders are rounded up, where the cap leaves room for it.
+    """
+    scaled = shares * units
+    counts = np.floor(scaled + 1e-9).astype(np.int64)
+    most = np.where(caps >= 1, units, np.floor(caps * units + 1e-9)).astype(np.int64)
+    counts = np.minimum(counts, most)
+    assert int(most.sum()) >= units, "the caps leave no room for whole units"
+    order = np.argsort(counts - scaled, kind="stable")
+    while (missing := units - int(counts.sum())) > 0:
+        counts[[i for i in order if counts[i] < most[i]][:missing]] += 1
+    return [int(count) / units for count in counts]
 
 
 def under_caps(shares: Floats, caps: Floats) -> Floats:

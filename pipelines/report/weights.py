@@ -18,14 +18,15 @@ from corpus.events import EVENTS
 from corpus.shards import read_table, write_text
 from mixtures.learned_shares import LearnedShares, ShareEstimate
 from mixtures.share_evidence import Interval
+from pipelines.proxies import results_of
 from pipelines.report import making
-from pipelines.report.build import page
 from pipelines.report.figure import INK, MUTED, RULE, colour, drawing, percent_axis, svg
+from pipelines.report.page import page
 from pipelines.report.quantities import count, percent, seconds, signed, tokens
 from pipelines.report.scores import short_name
 from pipelines.report.workspace import Section, Workspace, json_lines
 from pipelines.weigh.evidence import Gain, Losses
-from pipelines.weigh.weighing import read_confirmation, read_learned, results_of
+from pipelines.weigh.weighing import read_confirmation, read_learned
 
 FOLDER = "weigh"
 LEAD = (

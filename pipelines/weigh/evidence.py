@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 import pyarrow as pa
 
 from corpus.config import Config
-from pipelines.weigh.proxy import ProxyResult
+from pipelines.proxies import ProxyResult
 
 CONFIDENCE = 0.95
 
@@ -85,31 +85,34 @@ def gain(before: dict[int, float], after: dict[int, float]) -> Gain:
     return Gain(pairs=len(pairs), mean=mean, low=mean - half, high=mean + half)
 
 
-def verdict(found: Gain) -> str:
-    """One sentence that claims no more than the interval does."""
+def verdict(found: Gain, learned: str = "The learned weights", others: str = "equal ones") -> str:
+    """One sentence that claims no more than the interval does, about what was learned and what it stands beside."""
     if found.mean is None:
-        return "The learned weights were not trained and compared, so nothing is known of their gain."
+        return f"{learned} were not trained and compared, so nothing is known of their gain."
     if found.low is None or found.high is None:
         return f"One pair of runs: a difference of {found.mean:+.4f} bits per byte, and no way to tell it from noise."
     interval = (
         f"{found.mean:+.4f} bits per byte, 95 % interval {found.low:+.4f} to {found.high:+.4f}, {found.pairs} pairs"
     )
     if not found.real:
-        return f"The learned weights are not distinguishable from equal ones ({interval})."
+        return f"{learned} are not distinguishable from {others} ({interval})."
     better = "better" if found.mean > 0 else "worse"
-    return f"The learned weights are {better} than equal ones by measured loss ({interval})."
+    return f"{learned} are {better} than {others} by measured loss ({interval})."
 
 
 def runs_table(
-    results: Sequence[ProxyResult], scores: Sequence[str], target: Callable[[ProxyResult], float]
+    results: Sequence[ProxyResult], names: Sequence[str], target: Callable[[ProxyResult], float], prefix: str = "weight"
 ) -> pa.Table:
-    """A row a run, by run id: what it was, the weight of each score, what was selected, every loss and the target."""
+    """A row a run, by run id: what it was, its share of each name, what was selected, every loss and the target.
+
+    Shares are columns `<prefix>_<name>`.
+    """
     sources = sorted({source for item in results for source in item.losses})
     rows = [
         {
             "run_id": item.run_id, "kind": item.kind, "seed": item.seed, "status": item.status, "reason": item.reason,
             "subset": item.subset, "documents": item.documents, "tokens": item.tokens, "read_tokens": item.read_tokens,
-            **{f"weight_{name}": item.shares[i] if item.shares else None for i, name in enumerate(scores)},
+            **{f"{prefix}_{name}": item.shares[i] if item.shares else None for i, name in enumerate(names)},
             **{f"loss_{source}": item.losses.get(source) for source in sources},
             "target": target(item) if item.status == "finished" else None,
         }

@@ -18,7 +18,8 @@ from corpus.errors import ConfigError, InputError
 from corpus.keyed_random import keyed_hashes, keyed_uniforms
 from corpus.scores import check_aligned
 from corpus.shards import read_table
-from corpus.tokens import DOCS_SCHEMA, read_docs, read_token_shard, write_token_shard
+from corpus.tokens import read_docs, read_token_shard
+from pipelines.proxies import write_heldout_shard
 from pipelines.weigh.settings import Validation
 from raters.reference_sample import columns_of
 from raters.token_count import N_TOKENS
@@ -115,15 +116,6 @@ def write_validation(pool: pa.Table, tokens: Artifact, settings: Validation, see
         rows = rows.take(pa.array(np.argsort(keyed_hashes(seed + 1, rows["id"].to_pylist()), kind="stable")))
         ends = np.cumsum(rows["length"].to_numpy(), dtype=np.int64)
         rows = rows.slice(0, int(np.searchsorted(ends, settings.max_tokens)) + 1)
-        _write_source(folder / f"{source}-00000-000.npy", rows, shards)
+        write_heldout_shard(folder / f"{source}-00000-000.npy", rows, shards)
         totals[source] = int(ends[rows.num_rows - 1])
     return {"tokens": sum(totals.values()), "tokens_by_source": totals}
-
-
-def _write_source(path: Path, rows: pa.Table, shards: Sequence[Any]) -> None:
-    lengths = rows["length"].to_numpy().astype(np.int64)
-    places = zip(rows["shard"].to_pylist(), rows["start"].to_pylist(), lengths.tolist(), strict=True)
-    ids = np.concatenate([np.asarray(shards[shard][start : start + length]) for shard, start, length in places])
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    columns = {"start": pa.array(starts), **{name: rows[name] for name in ("id", "length", "source", "n_bytes")}}
-    write_token_shard(path, ids, pa.table({name: columns[name] for name in DOCS_SCHEMA.names}, DOCS_SCHEMA))

@@ -4,31 +4,15 @@ All of it is identity: a changed setting remakes what depends on it and nothing 
 prints each with its meaning.
 """
 
-from typing import Any
-
 from pydantic import Field, model_validator
 
 from corpus.config import Config, Count, Share
 from mixtures.learned_shares import LearnSettings
 from mixtures.share_design import DesignSettings
+from pipelines.proxies import DEFAULT_VOCABULARY, ProxySettings
 from raters.normalise import Kind
 from raters.weights_file import Missing, Within
 from trainer_hooks.model_config import ModelConfig
-from trainer_hooks.plan import Plan
-
-DEFAULT_VOCABULARY = 2_048
-PADDING = 64
-PLAN: dict[str, Any] = {
-    "tokens": "1M",
-    "sequence_length": 256,
-    "batch_sequences": 16,
-    "peak_lr": 2e-3,
-    "phases": [{"warmup": "25%"}, {"stable": "45%"}, {"decay": "30%", "to": "1/30", "shape": "1-sqrt"}],
-    "threads": 1,  # proxies run side by side, one a core
-    "eval_every": "100%",
-    "checkpoint_every": "50%",
-}
-"""A short run needs a long warm-up: with 5 % of it and 3e-3, seeds spread seven times as far."""
 
 
 class Combining(Config):
@@ -69,7 +53,7 @@ class Subset(Config):
     tokens: Count | None = Field(None, description="budget in tokens, instead of a share")
 
 
-class WeighSettings(Config):
+class WeighSettings(ProxySettings):
     """How weights are learned."""
 
     scores: tuple[str, ...] = Field((), description="the score columns to weigh (default: every column there is)")
@@ -81,26 +65,10 @@ class WeighSettings(Config):
     random_subsets: int = Field(4, ge=0, description="runs on documents drawn at random: what selection is worth")
     confirm: int = Field(4, ge=0, description="runs with the learned weights, on the seeds of the equal ones")
     vocabulary: Count = Field(DEFAULT_VOCABULARY, description="size of the byte-level BPE trained for the proxies")
-    model: ModelConfig = Field(
-        ModelConfig(vocabulary=DEFAULT_VOCABULARY), description="the proxy; its vocabulary follows `vocabulary`"
-    )
-    plan: Plan = Field(
-        Plan.model_validate(PLAN), description="the plan that every proxy follows; keys not given are the default's"
-    )
     learn: LearnSettings = Field(LearnSettings(), description="how losses are regressed and the best weights searched")
     seed: int = Field(0, ge=0, description="keys the held-out documents, ties, random subsets and the proxies' seeds")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, data: Any) -> Any:
-        """What a plan or a model does not say is the default's, so that one key can be changed alone."""
-        filled = dict(data)
-        for name, default in (("plan", PLAN), ("model", {"vocabulary": DEFAULT_VOCABULARY})):
-            if isinstance(filled.get(name), dict):
-                filled[name] = {**default, **filled[name]}
-        return filled
 
     @property
     def proxy(self) -> ModelConfig:
         """The proxy's shape with the tokenizer's vocabulary, padded to a multiple of 64."""
-        return self.model.model_copy(update={"vocabulary": -(-self.vocabulary // PADDING) * PADDING})
+        return self.proxy_of(self.vocabulary)

@@ -7,7 +7,7 @@ cores, GPUs or Spark executors, and their losses are joined to their weightings 
 Source of the procedure: Meta-rater (arXiv 2504.14194); the statistics around it are this project's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,12 @@ from mixtures.share_design import Design, draw_design
 from mixtures.share_runs import join_runs
 from pipelines.build import Workshop
 from pipelines.combining import COMPOSITE, WEIGHTS, definitions_of, fit_sidecars
+from pipelines.proxies import ProxyResult, results_of, train_proxies
 from pipelines.stages.tokenize import TokenizeWork, texts_of
 from pipelines.tasks import Work
 from pipelines.weigh.evidence import Confirmation, conclude, runs_table
 from pipelines.weigh.pool import HELD_OUT, pool_table, rated, write_validation
-from pipelines.weigh.proxy import ProxyResult, ProxyWork, check_budget, read_result
+from pipelines.weigh.proxy import WeighProxy, check_budget
 from pipelines.weigh.settings import WeighSettings
 from raters.composite import CompositeSettings
 from raters.weights_file import Evidence, WeightsFile, write_weights
@@ -73,9 +74,9 @@ class Weighing:
         tokens, composite = self.tokens(self.tokenizer()), self.composite()
         pool = self.pool(tokens)
         made = Made(tokens, pool, composite, self.validation(pool, tokens))
-        runs = self.runs("weigh/runs", self._design_work(design, made), made)
+        runs = train_proxies(self.shop, "weigh/runs", self._design_work(design, made), made)
         learned = self.learned(design, runs)
-        confirmed = self.runs("weigh/confirmed", self._confirming(learned, made), [*made, learned])
+        confirmed = train_proxies(self.shop, "weigh/confirmed", self._confirming(learned, made), [*made, learned])
         return self.weights(design, runs, learned, confirmed, composite)
 
     # ---- the pool
@@ -141,38 +142,34 @@ class Weighing:
 
     # ---- the proxies
 
-    def runs(self, name: str, work: dict[str, Work], inputs: Sequence[Artifact]) -> Artifact:
-        """Train proxies, one task each."""
-        config = {run_id: item.identity() for run_id, item in sorted(work.items()) if isinstance(item, ProxyWork)}
-        return self.shop.build_tasks(name, "proxies", config=config, inputs=inputs, work=work)
-
-    def _design_work(self, design: Design, made: Made) -> dict[str, Work]:
+    def _design_work(self, design: Design, made: Made) -> list[WeighProxy]:
         runs: list[Run] = [(row.run_id, row.kind, row.shares, row.seed) for row in design.rows]
         first = self.settings.design.seed  # repeats of equal weights count up from it: pairs by seed
         runs += [(f"r{i:02d}", RANDOM, None, first + i) for i in range(self.settings.random_subsets)]
         return self._proxies(runs, made)
 
-    def _confirming(self, learned: Artifact, made: Made) -> dict[str, Work]:
+    def _confirming(self, learned: Artifact, made: Made) -> list[WeighProxy]:
         """The learned weights on the seeds of the equal ones, so that the two can be compared seed by seed."""
         named = read_learned(learned).by_name()
         shares, first = tuple(named[name] for name in self.columns), self.settings.design.seed
         runs: list[Run] = [(f"l{i:02d}", LEARNED, shares, first + i) for i in range(self.settings.confirm)]
         return self._proxies(runs, made)
 
-    def _proxies(self, runs: list[Run], made: Made) -> dict[str, Work]:
+    def _proxies(self, runs: list[Run], made: Made) -> list[WeighProxy]:
         table = read_table(made.pool.files()[0], ["length", HELD_OUT])
         free = _tokens(table.filter(pc.invert(table[HELD_OUT])))
         subset = self.settings.subset
         inputs = fingerprint([item.ref for item in made])
         budget = subset.tokens or int((subset.share or 0.0) * free)
         check_budget(budget, self.settings.plan, table)
-        return {
-            run_id: ProxyWork(
-                self.shop.root, inputs, run_id, kind, shares, seed, budget, self.settings.seed, self.settings.plan,
-                self.settings.proxy, number,
+        return [
+            WeighProxy(
+                root=self.shop.root, inputs=inputs, tokens=made.tokens.name, validation=made.validation.name,
+                run_id=run_id, kind=kind, shares=shares, seed=seed, plan=self.settings.plan, model=self.settings.proxy,
+                number=number, budget=budget, tie_seed=self.settings.seed,
             )
             for number, (run_id, kind, shares, seed) in enumerate(runs)
-        }  # fmt: skip
+        ]  # fmt: skip
 
     # ---- what they teach
 
@@ -238,11 +235,6 @@ class Weighing:
 
     def _sidecars(self) -> list[Artifact]:
         return list({artifact.name: artifact for artifact in self.columns.values()}.values())
-
-
-def results_of(runs: Artifact) -> dict[str, ProxyResult]:
-    """The results of an artifact of proxies, by run id."""
-    return {result.run_id: result for result in map(read_result, runs.files(".json"))}
 
 
 def read_learned(artifact: Artifact) -> LearnedShares:

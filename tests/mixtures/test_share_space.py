@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from corpus.errors import ConfigError
 from mixtures.share_search import SearchSettings, draw_candidates, search
-from mixtures.share_space import ShareSpace, under_caps, visit_caps
+from mixtures.share_space import ShareSpace, rounded_shares, under_caps, visit_caps
 from mixtures.shares import MixtureError
 from tests.curriculum.making import properties
 
@@ -42,6 +42,18 @@ def test_capped_shares_are_mixtures_under_their_caps_and_keep_the_proportions_of
         free = (after < caps - 1e-9) & (before > 1e-12)
         ratios = after[free] / before[free]
         np.testing.assert_allclose(ratios, ratios[0] if len(ratios) else 1, rtol=1e-6)
+
+
+@properties
+@given(st.integers(2, 12), st.integers(0, 10**6))
+def test_rounded_shares_sum_to_one_exactly_and_no_cap_is_broken(k, seed):
+    random = np.random.default_rng(seed)
+    caps = visit_caps(random.integers(100, 10_000, k).tolist(), 100 * k, float(random.uniform(1, 4)))
+    shares = under_caps(random.dirichlet(np.full(k, 0.3), 1), caps)[0]
+    found = rounded_shares(shares, caps)
+    assert sum(round(share * 10**6) for share in found) == 10**6
+    assert np.all(np.array(found) <= caps)
+    np.testing.assert_allclose(found, shares, atol=k * 1e-6)
 
 
 def test_a_search_lies_around_the_centre_and_under_the_caps():
