@@ -5,26 +5,30 @@ workshop decides whether anything is left to do. Map stages and SQL run on the c
 training run in a process of their own on this machine.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
 
 from corpus.artifacts import Artifact
-from corpus.errors import InputError
-from corpus.shards import read_table, write_table, write_text
+from corpus.config import validated
+from corpus.shards import write_table
+from mixtures.mixed_orders import mixed_orders
 from pipelines.build import Workshop
+from pipelines.candidates import shard_names
 from pipelines.combining import combined, weights_of
 from pipelines.inputs import InputChecksums
+from pipelines.mix_settings import MixSettings
+from pipelines.mixing import Mixing, Mixture
+from pipelines.ordering import order_of_visits
+from pipelines.phase_orders import phase_orders
 from pipelines.rating import Rating, beside
+from pipelines.reading import given_tokenizer, read_documents, tokenised, trained_tokenizer
 from pipelines.recipe import FilterStep, Recipe, recipe_file
 from pipelines.runtime import LocalRuntime
 from pipelines.stages.base import Stage
+from pipelines.stages.extract import Extract
 from pipelines.stages.naming import source_of
 from pipelines.tasks import Work
+from pipelines.token_source import TokenSource
 from raters.filter_signals import FilterSignals
 
 
@@ -52,7 +56,7 @@ class Flow:
             return
         tokenizer = self.tokenizer(clean)
         tokens = self.tokens("tokens", [clean, *([rephrased] if rephrased else [])], tokenizer)
-        mixture = self.mixture(tokens, composite, rephrased)
+        mixture = self.mixture(tokens)
         if recipe.train is None:
             return
         heldout_tokens = self.tokens("heldout_tokens", [heldout], tokenizer)
@@ -63,31 +67,10 @@ class Flow:
 
     def documents(self) -> Artifact:
         """Read every input file, extract its text, name its language: the documents, written once."""
-        from pipelines.stages.extract import Extract
-        from pipelines.stages.ingest import IngestWork
-        from pipelines.stages.language import Language
-
-        work: dict[str, Work] = {}
-        refs, config = [], {}
-        extract = Extract(extractor=self.recipe.extract.extractor)
-        for source, reader in self.recipe.inputs.items():
-            language = Language(keep=reader.languages)
-            identity = reader.model_dump(exclude={"path"})
-            config[source] = [identity, extract.identity(), language.identity(), self.recipe.shard_documents]
-            for i, portion in enumerate(reader.portions(self.base)):
-                name = f"{source}-{i:05d}"
-                stages = (extract, language)
-                work[name] = IngestWork(reader, portion, source, name, stages, self.recipe.shard_documents)
-                refs += [self.checksums.ref(file, f"{name}: {portion.name(file)}") for file in portion.files]
-        self.checksums.save()
-        for changed in self.checksums.changed:
-            self.shop.progress.say(f"  input changed: {changed}; what was made from it is made again")
-        documents = self.shop.build_tasks("documents", "documents", config=config, inputs=refs, work=work)
-        if not documents.files():
-            raise InputError(
-                "no document came out of the inputs", found=json.dumps(documents.manifest.totals["dropped"])
-            )
-        return documents
+        return read_documents(
+            self.shop, self.checksums, self.base, self.recipe.inputs,
+            extract=Extract(extractor=self.recipe.extract.extractor), shard_documents=self.recipe.shard_documents,
+        )  # fmt: skip
 
     def filtered(self, documents: Artifact, signals: Artifact) -> Artifact:
         """Apply the recipe's filters to each source."""
@@ -173,80 +156,37 @@ class Flow:
 
     def tokenizer(self, clean: Artifact) -> Artifact:
         """Train the tokenizer on the clean documents, or copy the given one."""
-        from corpus.tokenizer import train_tokenizer
-        from pipelines.stages.tokenize import texts_of
-
         settings = self.recipe.tokenizer
         if settings.path is None:
-
-            def make(folder: Path) -> dict[str, int]:
-                train_tokenizer(texts_of(clean.files()), settings.vocabulary, folder / "tokenizer.json")
-                return {"vocabulary": settings.vocabulary}
-
-            config = {"vocabulary": settings.vocabulary, "pattern": "gpt2"}
-            return self.shop.build_here("tokenizer", "tokenizer", config=config, inputs=[clean], make=make)
-
-        given = self.base / settings.path
-        if not given.exists():
-            raise InputError("there is no tokenizer here", expected="a tokenizer.json", where=str(given))
-
-        def copy(folder: Path) -> dict[str, int]:
-            write_text(folder / "tokenizer.json", given.read_text(encoding="utf-8"))
-            return {}
-
-        ref = self.checksums.ref(given, "tokenizer.json")
-        return self.shop.build_here("tokenizer", "tokenizer", config={"given": True}, inputs=[ref], make=copy)
+            return trained_tokenizer(self.shop, [clean], settings.vocabulary)
+        return given_tokenizer(self.shop, self.checksums, self.base / settings.path)
 
     def tokens(self, name: str, documents: list[Artifact], tokenizer: Artifact) -> Artifact:
         """Encode document shards into token shards of the same basenames."""
-        from pipelines.stages.tokenize import TokenizeWork
+        return tokenised(self.shop, name, documents, tokenizer)
 
-        model = tokenizer.files(".json")[0]
-        work: dict[str, Work] = {p.stem: TokenizeWork(p, model) for artifact in documents for p in artifact.files()}
-        return self.shop.build_tasks(name, "tokens", config={}, inputs=[*documents, tokenizer], work=work)
-
-    def mixture(self, tokens: Artifact, composite: Artifact, rephrased: Artifact | None) -> Artifact:
+    def mixture(self, tokens: Artifact) -> Mixture:
         """Share out the token budget over the sources and draw the document visits, exact to the token."""
-        from corpus.tokens import read_docs
-        from curriculum.visits import candidates
-        from mixtures.mixture import allocate, available, draw
-
         settings = self.recipe.mixture
         assert settings is not None
+        arms = self.recipe.train.arms.values() if self.recipe.train else ()
+        data = {
+            **settings.model_dump(exclude_unset=True), "seed": self.recipe.seed,
+            "inputs": {"tokens": {"kind": "artifact", "artifact": tokens.name}},
+            "scores": {name: [name] for arm in arms for name in arm.score_names()},
+        }  # fmt: skip
+        return Mixing(self.shop, validated(MixSettings, data, "mixture"), self.base).drawn("mixture")
 
-        def make(folder: Path) -> dict[str, int]:
-            shards = [(f"{tokens.name}/{path.name}", read_docs(path)) for path in tokens.files(".npy")]
-            scores = pa.concat_tables([read_table(path, ["id", "composite"]) for path in composite.files()])
-            parents = _parents(rephrased)
-            table = candidates(shards, scores, parents)
-            allocation = allocate(available(table), settings)
-            for warning in allocation.warnings:
-                self.shop.progress.say(f"  note: {warning}")
-            visits = draw(table, allocation, self.recipe.seed)
-            write_text(folder / "allocation.json", json.dumps(asdict(allocation), indent=1) + "\n")
-            write_table(folder / "visits.parquet", visits)
-            return {"visits": visits.num_rows, "tokens": sum(visits.column("length").to_pylist())}
-
-        config = {"mixture": settings.model_dump(), "seed": self.recipe.seed}
-        inputs = [tokens, composite, *([rephrased] if rephrased else [])]
-        return self.shop.build_here("mixture", "mixture", config=config, inputs=inputs, make=make)
-
-    def order(self, arm: str, mixture: Artifact, tokens: Artifact) -> Artifact:
-        """Put the mixture's visits into the arm's order."""
-        from curriculum.arrange import stream
-        from curriculum.duckdb_engine import DuckDBEngine
-        from curriculum.order import write_order_files
-
+    def order(self, arm: str, mixture: Mixture, tokens: Artifact) -> Artifact:
+        """Put the mixture's visits into the arm's order, phase by phase."""
         assert self.recipe.train is not None
-        policy = self.recipe.train.arms[arm].order
-        shards = [f"{tokens.name}/{path.name}" for path in tokens.files(".npy")]
-
-        def make(folder: Path) -> dict[str, Any]:
-            ordered = stream(mixture.files(), policy, engine=DuckDBEngine())
-            return write_order_files(folder, ordered, name=arm, shards=shards)
-
-        config = {"policy": policy.model_dump(), "shards": shards}
-        return self.shop.build_here(f"orders/{arm}", "order", config=config, inputs=[mixture, tokens], make=make)
+        policies = phase_orders(
+            self.recipe.train.arms[arm].order, mixed_orders(mixture.allocation, self.recipe.seed)
+        )
+        return order_of_visits(
+            self.shop, f"orders/{arm}", mixture.artifact, policies, mixture.allocation.phases,
+            tokens=[tokens], shards=shard_names([TokenSource.of(tokens)]),
+        )  # fmt: skip
 
     def trained(self, arm: str, order: Artifact, tokens: Artifact, heldout: Artifact, tokenizer: Artifact) -> Artifact:
         """Train one arm in a process of its own; a killed run goes on at its last checkpoint."""
@@ -291,9 +231,3 @@ class Flow:
 
 def _own_process() -> LocalRuntime:
     return LocalRuntime(1, own_process=True)
-
-
-def _parents(rephrased: Artifact | None) -> pa.Table | None:
-    if rephrased is None or not rephrased.files():
-        return None
-    return pa.concat_tables([read_table(path, ["id", "parent_id"]) for path in rephrased.files()])

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from corpus.config import Config, Count, Share, apply_overrides, load_yaml, nearest, parse_count, validated
 from corpus.errors import ConfigError
 from curriculum.kinds import Policy
-from mixtures.mixture import MixtureConfig
+from mixtures.config import MixtureConfig
+from pipelines.phase_orders import score_columns_of
 from pipelines.stages.deduplicate import MinHashSettings
 from pipelines.stages.readers.base import InputConfig
 from raters.composite import CompositeSettings
@@ -81,8 +82,15 @@ class TokenizerConfig(Config):
 class Arm(Config):
     """One training run: an order of the mixture's documents and a plan."""
 
-    order: Policy
+    order: Policy | dict[str, Policy] | None = Field(
+        None, description="how visits are put in order, in all phases or in each; null: as the mixture merges sources"
+    )
     plan: Plan
+
+    def score_names(self) -> list[str]:
+        """The scores and labels that the arm's order reads."""
+        policies = self.order.values() if isinstance(self.order, dict) else [self.order] if self.order else []
+        return [name for policy in policies for name in score_columns_of(policy)]
 
 
 class Training(Config):

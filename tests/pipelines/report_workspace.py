@@ -25,7 +25,10 @@ from curriculum.order import write_order
 from curriculum.policies.shuffled import Shuffled
 from curriculum.policies.sorted import Interleaved
 from curriculum.visits import candidates
-from mixtures.mixture import MixtureConfig, allocate, available, draw
+from mixtures.allocate import allocate
+from mixtures.available import available
+from mixtures.config import MixtureConfig
+from mixtures.draw import draw
 from pipelines.tally import DROPPED_SCHEMA
 from raters.base import Rater, sidecar_rows
 from raters.composite import CompositeRater, CompositeSettings, fit_composite, read_composite
@@ -308,12 +311,11 @@ def _mixture(root: Path, tokens: Artifact, composite: Artifact, rephrased: Artif
     shards = [(f"{tokens.name}/{path.name}", read_docs(path)) for path in tokens.files(".npy")]
     scores = read_table(composite.files()[0], ["id", "composite"])
     table = candidates(shards, scores, read_table(rephrased.files()[0], ["id", "parent_id"]))
-    allocation = allocate(available(table), MixtureConfig.model_validate({"sources": {"web": "97%", "wrap": "3%"}}))
+    config = MixtureConfig.model_validate({"sources": {"web": "97%", "wrap": "3%"}})
+    allocation = allocate(available(table, config), config)
 
     def make(folder: Path) -> dict[str, Any]:
-        rows = [vars(row) for row in allocation.rows]
-        facts = {"rows": rows, "tokens": allocation.tokens, "warnings": allocation.warnings}
-        write_text(folder / "allocation.json", json.dumps(facts) + "\n")
+        write_text(folder / "allocation.json", allocation.model_dump_json() + "\n")
         visits = draw(table, allocation, 0)
         write_table(folder / "visits.parquet", visits)
         return {"visits": visits.num_rows, "tokens": allocation.tokens}

@@ -1,0 +1,26 @@
+"""Which policy arranges each phase, and which scores policies read: what recipes and mixtures both need to know."""
+
+from collections.abc import Mapping
+
+from corpus.errors import ConfigError
+from curriculum.policies.base import OrderPolicy
+from curriculum.visits import VISIT_SCHEMA
+
+
+def phase_orders(
+    order: OrderPolicy | Mapping[str, OrderPolicy] | None, phases: Mapping[str, OrderPolicy]
+) -> dict[str, OrderPolicy]:
+    """The policy of each phase: as set, else as the mixture itself suggests. Raises ConfigError for unknown phases."""
+    if order is None:
+        return dict(phases)
+    if isinstance(order, OrderPolicy):
+        return dict.fromkeys(phases, order)
+    unknown = sorted(set(order) - set(phases))
+    if unknown:
+        raise ConfigError(f"order: there is no phase {unknown[0]!r}", found=f"phases {', '.join(phases)}")
+    return {**phases, **order}
+
+
+def score_columns_of(policy: OrderPolicy) -> list[str]:
+    """The scores and labels that a policy reads, beside what every visit has."""
+    return [name for name in policy.needs if name not in (*VISIT_SCHEMA.names, "place")]
