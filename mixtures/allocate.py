@@ -55,7 +55,7 @@ def allocate(available: Available | Mapping[str, Held], config: MixtureConfig) -
         intervals.append(interval)
     components = tuple(_component(one, intervals) for one in supply.values())
     return Allocation(
-        tokens=tokens, turns=config.turns, components=components, intervals=tuple(intervals),
+        tokens=tokens, turns=config.turns, batch=config.batch, components=components, intervals=tuple(intervals),
         warnings=(*said, *_warnings(components, config, held)),
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def _budget(config: MixtureConfig, supply: Mapping[str, Supply]) -> int:
 
 def _largest(config: MixtureConfig, supply: Mapping[str, Supply]) -> int:
     """The largest budget within all caps. Shares of phases round to whole tokens, so a few are kept back for each."""
-    turn = config.turns or 1
+    turn = (config.turns or 1) * (config.batch or 1)
     if config.when_short == "spread" or config.weighing == "unimax":
         if config.phases:
             raise MixtureError(

@@ -101,13 +101,16 @@ class Allocation(Config):
     """A mixture that can be had.
 
     Args:
-        tokens: of the run; turns: tokens of a turn, None where documents are merged one by one.
+        tokens: of the run.
+        turns: tokens of a turn; None where documents are merged one by one.
+        batch: turns of a batch, which come in keyed order; None where they come as the deadline rule has them.
         components: totals over the run; intervals: the phases in order.
         warnings: what is worth knowing, one sentence each.
     """
 
     tokens: int
     turns: int | None
+    batch: int | None
     components: tuple[Component, ...]
     intervals: tuple[PhaseAllocation, ...]
     warnings: tuple[str, ...]

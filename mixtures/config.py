@@ -169,6 +169,21 @@ class MixtureConfig(Config):
         "document",
     )
 
+    batch: int | None = Field(
+        default=None,
+        gt=0,
+        description="sequences of a batch: each batch has its turns in a keyed order instead of a fixed rhythm, and "
+        "phases are whole batches; needs turns",
+    )
+
+    @model_validator(mode="after")
+    def _batches_are_of_turns(self) -> "MixtureConfig":
+        if self.batch is not None and not self.turns:
+            raise ValueError(
+                "batch orders the turns of a batch, and there are no turns: set turns to the sequence length"
+            )
+        return self
+
     @model_validator(mode="after")
     def _temperature_bends_proportional_shares(self) -> "MixtureConfig":
         if self.temperature is not None and self.weighing != "proportional":

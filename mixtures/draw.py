@@ -30,7 +30,7 @@ from curriculum.visits import VISIT_SCHEMA, canonical_sort
 from mixtures.allocation import Allocation, Component
 from mixtures.bands import Quality, band_numbers
 from mixtures.ramps import places
-from mixtures.shares import MixtureError, Turns
+from mixtures.shares import MixtureError, Turns, keyed_blocks
 from mixtures.turns import turns_of
 
 Ints = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ class _Draw:
         self.candidates, self.allocation, self.seed = candidates, allocation, seed
         self.codes, self.sources = codes_and_names(candidates["source"])
         self.length, self.digest = candidates["length"].to_numpy(), candidates["digest"].to_numpy()
-        self.turns = _turns(allocation)
+        self.turns = _turns(allocation, seed)
         self.scores = [field for field in candidates.schema if field.name not in (*VISIT_SCHEMA.names, PLACE.name)]
         self.schema = pa.schema([*VISIT_SCHEMA, PLACE, *self.scores])
 
@@ -193,20 +193,20 @@ def _cut(ends: Ints, cuts: Ints, stop: int) -> tuple[Ints, Ints]:
     return np.insert(kept, at[new], cuts[new]), np.insert(np.arange(len(kept)), at[new], at[new])
 
 
-def _turns(allocation: Allocation) -> list[Turns | None]:
+def _turns(allocation: Allocation, seed: int) -> list[Turns | None]:
     """Whose turn it is in each phase; None where documents are merged one by one."""
     unit = allocation.turns
     if not unit:
         return [None] * len(allocation.intervals)
-    return [
-        turns_of(
-            [row.start_share for row in interval.rows],
-            [row.share for row in interval.rows],
-            interval.ramp_tokens // unit,
-            interval.tokens // unit,
-        )
-        for interval in allocation.intervals
-    ]
+    made: list[Turns | None] = []
+    for interval in allocation.intervals:
+        starts, shares = [row.start_share for row in interval.rows], [row.share for row in interval.rows]
+        turns = turns_of(starts, shares, interval.ramp_tokens // unit, interval.tokens // unit)
+        if allocation.batch:
+            names = [f"{interval.name} {row.component}" for row in interval.rows]
+            turns = keyed_blocks(turns, block=allocation.batch, names=names, seed=seed)
+        made.append(turns)
+    return made
 
 
 def _names(codes: npt.NDArray[np.int32], names: Sequence[str]) -> pa.DictionaryArray:

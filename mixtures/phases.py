@@ -46,7 +46,7 @@ def lay_out(config: MixtureConfig, tokens: int) -> tuple[Phase, ...]:
     Raises: MixtureError for lengths that do not add up to the run, a phase without tokens, a ramp longer than its phase
     or without a phase before it, or, where the mixture is read in turns, lengths that are not whole turns.
     """
-    turn = config.turns or 1
+    turn = (config.turns or 1) * (config.batch or 1)
     _check_whole(tokens, turn, "mixture.tokens")
     if not config.phases:
         return (Phase("", tokens, 0, config.sources, "mixture.sources", tokens),)
@@ -144,7 +144,7 @@ def _check_whole(tokens: int, turn: int, where: str) -> None:
         low = tokens // turn * turn
         raise MixtureError(
             f"{tokens:,} tokens are not whole turns",
-            expected=f"a multiple of mixture.turns, {turn:,}",
+            expected=f"a multiple of {turn:,}: mixture.turns, times mixture.batch where there is one",
             where=where,
             fix=f"set it to {low} or {low + turn}",
         )

@@ -133,13 +133,21 @@ def block_turns(shares: Sequence[Number], n: int, *, block: int, names: Sequence
     normalised(shares, names)
     if block < 1:
         raise MixtureError("a block of turns holds no place", expected="block of 1 or more", found=str(block))
-    turns = deadline_turns(shares, -(-n // block) * block)
+    return keyed_blocks(deadline_turns(shares, -(-n // block) * block), block=block, names=names, seed=seed)[:n]
+
+
+def keyed_blocks(turns: Turns, *, block: int, names: Sequence[str], seed: int) -> Turns:
+    """The same turns in every block of `block` places, in keyed order, shape (n,); a longer array only adds blocks.
+
+    Args:
+        turns: as indices of `names`, shape (n,), n a multiple of `block`.
+    """
     keys = np.empty(len(turns), np.uint64)
     for i, key in enumerate(keyed_hashes(seed, names)):
         places = np.flatnonzero(turns == i)
         keys[places] = np.random.Philox(key=int(key)).random_raw(len(places))
     order = np.argsort(keys.reshape(-1, block), axis=1, kind="stable")
-    arranged: Turns = np.take_along_axis(turns.reshape(-1, block), order, axis=1).reshape(-1)[:n]
+    arranged: Turns = np.take_along_axis(turns.reshape(-1, block), order, axis=1).reshape(-1)
     return arranged
 
 

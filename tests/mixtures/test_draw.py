@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus.config import validated
+from corpus.errors import ConfigError
 from curriculum.arrange import arrange
 from curriculum.order import Order, write_order
 from curriculum.policies.mixed import Mixed
@@ -19,6 +21,7 @@ from curriculum.policies.sorted import Interleaved, Sorted
 from curriculum.visits import CANDIDATE_SCHEMA, VISIT_SCHEMA, same_visits
 from mixtures.allocate import allocate
 from mixtures.available import available
+from mixtures.config import MixtureConfig
 from mixtures.draw import PLACE, draw
 from mixtures.ramps import given as given_by
 from mixtures.shares import MixtureError, deadline_turns
@@ -214,6 +217,27 @@ def test_replay_is_stratified_and_keeps_its_original_order():
     read = [(v["doc"], v["start"]) for v in ordered if v["shard"] == old]
     assert read == sorted(read)
     assert (deadline_turns([0.95, 0.05], 10_240) == (owner[:, 0] == old)).all()
+
+
+def test_batches_hold_the_same_turns_in_keyed_order():
+    table = pool({"old": [7, 5, 11] * 200, "new": [9, 4] * 600})
+    sources = {"new": "75%", "old": {"share": "25%", "sequence": "original"}}
+
+    def owners(batches, seed=3, **settings):
+        config = config_of(sources=sources, tokens=batches * 16 * 4, turns=4, **settings)
+        ordered = in_order(*drawn(table, config, seed), seed)
+        return np.array([v["shard"] for v in ordered for _ in range(v["length"])]).reshape(-1, 4)[:, 0].reshape(-1, 16)
+
+    plain, keyed = owners(60), owners(60, batch=16)
+    assert (np.sort(plain) == np.sort(keyed)).all()
+    assert (np.sum(keyed == 0, axis=1) == 4).all()  # a quarter of every batch of 16
+    assert len({batch.tobytes() for batch in keyed}) > 50
+    assert (owners(20, batch=16) == keyed[:20]).all()
+    assert (owners(60, seed=4, batch=16) != keyed).any()
+    with pytest.raises(MixtureError, match=r"not whole turns(.|\n)*a multiple of 64"):
+        allocated(table, config_of(sources=sources, tokens=4 * 17, turns=4, batch=16))
+    with pytest.raises(ConfigError, match="there are no turns"):
+        validated(MixtureConfig, {"sources": sources, "batch": 16}, "recipe.yaml")
 
 
 def test_arms_with_different_orders_read_the_same_tokens(tmp_path):
