@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from corpus.config import Share
 from curriculum.arrangement import Ints, Rank, Scan, Step
 from curriculum.pacing import WITHOUT_INITIAL, Pacing, PacingKind, pacing
-from curriculum.policies.base import Ask, ScorePolicy, named
+from curriculum.policies.base import Ask, End, ScorePolicy, named
 
 
 class Paced(ScorePolicy):
@@ -44,6 +44,11 @@ class Paced(ScorePolicy):
     def keys(self) -> tuple[str, ...]:
         """When the pool gives a visit away."""
         return ("_drawn",)
+
+    @property
+    def end(self) -> End:
+        """A pool that is nearly whole before the end leaves documents of every score for it."""
+        return super().end if self.pacing in ("linear", "quadratic") else "mixed"
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,13 @@ def test_quadratic_pacing_is_the_sort():
     assert ranks("paced", 100, pacing="quadratic") == list(range(100))
 
 
+@pytest.mark.parametrize(("kind", "end"), [("linear", "high"), ("quadratic", "high"), ("root2", "mixed")])
+def test_a_pool_that_fills_early_ends_on_every_score(kind, end):
+    """Mean quantile of the last tenth: above .9 where the order is said to end high."""
+    assert policy_of("paced", pacing=kind).end == end
+    assert (np.mean(ranks("paced", 3000, pacing=kind)[-300:]) > 0.9 * 3000) == (end == "high")
+
+
 # Table 2.2 of the reference, n = 3,000. Random orders are averaged over seeds, as one of 3,000 strays by .018.
 SPEARMAN = [
     *(("folding", {"folds": folds}, rho) for folds, rho in ((2, 0.50), (3, 0.33), (5, 0.20), (10, 0.10))),
