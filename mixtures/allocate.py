@@ -46,7 +46,7 @@ def allocate(available: Available | Mapping[str, Held], config: MixtureConfig) -
     for phase in lay_out(config, tokens):
         asked = asked_shares(
             phase.asks, config, {key: one.readable(phase.asks.get(key)) for key, one in supply.items()},
-            of=phase.of, room=_room(phase, config, supply, before), where=phase.where,
+            of=phase.of, unimax=_unimax_budget(phase, config, supply, before), where=phase.where,
         )  # fmt: skip
         interval = _settle(phase, config, supply, asked, before)
         said += [asked.said] if asked.said and asked.said not in said else []
@@ -64,42 +64,49 @@ def _settle(
     phase: Phase, config: MixtureConfig, supply: Mapping[str, Supply], asked: Asked, before: Shares
 ) -> PhaseAllocation:
     """Bound the shares that are asked for, and count their tokens. What is given is taken off the supply."""
-    wanted = {key: asked.shares.get(key, Fraction(0)) for key in supply}
-    limits = {key: (phase.asks[key].min_share, phase.asks[key].max_share) for key in phase.asks}
-    floors = {key: low for key, (low, _) in limits.items() if low}
-    highest = {key: exactly(high) or Fraction(0) for key, (_, high) in limits.items()}
-    caps = _most(phase, config, supply, before)
-    spread = config.when_short == "spread"
-    ceilings = {key: min(highest.get(key, Fraction(1)), caps[key]) for key in wanted} if spread else highest
-    if spread:
-        _check_enough(phase, supply, wanted, ceilings)
-    shares = bounded(wanted, floors, ceilings)
+    shares, reasons = _bound(phase, config, supply, asked, before)
     starts = {key: before.get(key, Fraction(0)) if phase.ramp else shares[key] for key in shares}
     counts = _counts(phase, config, starts, shares)
-    flat = phase.tokens - Fraction(phase.ramp, 2)
+    half, rows = Fraction(phase.ramp, 2), []
     for key, one in supply.items():
-        if counts[key] > one.left(phase.asks.get(key)):
+        ask, wanted = phase.asks.get(key), asked.shares.get(key, Fraction(0))
+        if counts[key] > one.left(ask):
             raise one.cannot_fill(phase, shares[key], counts[key])
-    rows = []
-    for key, one in supply.items():
-        one.take(phase.asks.get(key), counts[key])
-        reason = asked.reasons.get(key, "not asked")
-        if shares[key] != wanted[key]:
-            at_cap = spread and shares[key] == caps[key]
-            reason = "cap on visits" if at_cap else _bound(shares[key], exactly(floors.get(key, 0)), highest.get(key))
         rows.append(
             PhaseRow(
                 component=key,
-                asked_share=wanted[key],
-                asked_tokens=round(starts[key] * Fraction(phase.ramp, 2) + wanted[key] * flat),
+                asked_share=wanted,
+                asked_tokens=round(starts[key] * half + wanted * (phase.tokens - half)),
                 start_share=starts[key],
                 share=shares[key],
                 tokens=counts[key],
-                epochs=counts[key] / max(one.readable(phase.asks.get(key)), 1),
-                bound=reason,
+                epochs=counts[key] / max(one.readable(ask), 1),
+                bound=reasons[key],
             )
         )
+        one.take(ask, counts[key])
     return PhaseAllocation(name=phase.name, tokens=phase.tokens, ramp_tokens=phase.ramp, rows=tuple(rows))
+
+
+def _bound(
+    phase: Phase, config: MixtureConfig, supply: Mapping[str, Supply], asked: Asked, before: Shares
+) -> tuple[Shares, dict[str, str]]:
+    """Shares within floors, ceilings and, where they may give way, caps; and for each what decided it."""
+    wanted = {key: asked.shares.get(key, Fraction(0)) for key in supply}
+    floors = {key: exactly(ask.min_share) or Fraction(0) for key, ask in phase.asks.items()}
+    ceilings = {key: exactly(ask.max_share) or Fraction(0) for key, ask in phase.asks.items()}
+    caps: Shares = {}
+    if config.when_short == "spread":
+        caps = _most(phase, config, supply, before)
+        _check_enough(phase, supply, wanted, {key: min(ceilings.get(key, cap), cap) for key, cap in caps.items()})
+    highest = {key: min(ceilings.get(key, Fraction(1)), caps.get(key, Fraction(1))) for key in supply}
+    shares, reasons = bounded(wanted, floors, highest), {}
+    for key, share in shares.items():
+        reasons[key] = asked.reasons.get(key, "not asked")
+        if share != wanted[key]:
+            met = (("cap on visits", caps.get(key)), ("floor", floors.get(key)), ("ceiling", ceilings.get(key)))
+            reasons[key] = next((name for name, bound in met if share == bound), REST)
+    return shares, reasons
 
 
 def _counts(phase: Phase, config: MixtureConfig, starts: Shares, shares: Shares) -> dict[str, int]:
@@ -113,10 +120,12 @@ def _counts(phase: Phase, config: MixtureConfig, starts: Shares, shares: Shares)
     return dict(zip(shares, largest_remainder(mass, phase.tokens), strict=True))
 
 
-def _room(phase: Phase, config: MixtureConfig, supply: Mapping[str, Supply], before: Shares) -> dict[str, int]:
-    """Tokens that each component may get by its cap, on the scale of `phase.of`, for UniMax."""
+def _unimax_budget(
+    phase: Phase, config: MixtureConfig, supply: Mapping[str, Supply], before: Shares
+) -> tuple[int, dict[str, int]]:
+    """The tokens that UniMax shares out in a phase, and what each component may get by its cap."""
     most = _most(phase, config, supply, before)
-    return {key: math.floor(share * phase.of) for key, share in most.items()}
+    return phase.tokens, {key: math.floor(share * phase.tokens) for key, share in most.items()}
 
 
 def _most(phase: Phase, config: MixtureConfig, supply: Mapping[str, Supply], before: Shares) -> Shares:
@@ -134,12 +143,6 @@ def _most(phase: Phase, config: MixtureConfig, supply: Mapping[str, Supply], bef
         start = before.get(key, Fraction(0)) if phase.ramp else Fraction(0)
         most[key] = max((left - half * start) / (phase.tokens - half), Fraction(0))
     return most
-
-
-def _bound(share: Fraction, floor: Fraction | None, ceiling: Fraction | None) -> str:
-    if floor and share == floor:
-        return "floor"
-    return "ceiling" if ceiling is not None and share == ceiling else REST
 
 
 def _check_enough(phase: Phase, supply: Mapping[str, Supply], wanted: Shares, ceilings: Shares) -> None:
@@ -209,7 +212,7 @@ def _uses(config: MixtureConfig, supply: Mapping[str, Supply]) -> dict[str, list
         asks = asks_in(config, phase) if phase else config.sources
         where = f"mixture.phases.{phase.name}.sources" if phase and phase.sources is not None else "mixture.sources"
         held = {key: one.readable(asks.get(key)) for key, one in supply.items()}
-        asked = asked_shares(asks, config, held, of=None, room=None, where=where).shares
+        asked = asked_shares(asks, config, held, of=None, unimax=None, where=where).shares
         floors = {key: ask.min_share for key, ask in asks.items() if ask.min_share}
         shares = bounded(asked, floors, {key: ask.max_share for key, ask in asks.items()})
         whole, half = exactly(length or 0) or Fraction(0), (exactly(ramp or 0) or Fraction(0)) / 2

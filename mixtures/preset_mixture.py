@@ -4,7 +4,7 @@ How it is used: `preset_mixture(preset("minicpm"), {"pretraining": "web", "quali
 shares={"decay": {"pretraining": 0.6, "quality": 0.3, "instruction": 0.1}}, tokens=10**10)`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -38,17 +38,9 @@ def preset_mixture(
     Raises: MixtureError for a role without a source, a source for a role that the preset does not have, a phase whose
     shares are neither published nor given, or a missing score.
     """
-    known = dict.fromkeys(role for phase in preset.phases for role in phase.roles)
-    for role in known:
-        if role not in roles:
-            raise MixtureError(
-                f"the preset {preset.name!r} needs a source for the role {role!r}",
-                expected=f"a source for each of {', '.join(known)}",
-                found=", ".join(f"{name}={source}" for name, source in roles.items()) or "none",
-                fix=f"--role {role}=NAME",
-            )
-    for what, names, of in (("role", roles, known), ("phase", shares or {}, [phase.name for phase in preset.phases])):
-        _all_known(preset, what, names, of)
+    known = list(dict.fromkeys(role for phase in preset.phases for role in phase.roles))
+    _check_roles(preset, roles, known)
+    _all_known(preset, "phase", shares or {}, [phase.name for phase in preset.phases])
     phases = [
         {
             "name": phase.name,
@@ -95,6 +87,18 @@ def stability_gap_mixture(
     # one more visit than meant: documents are whole, so what is kept may be a little less than the subset
     sources[domain] |= {"keep": {"by": score, "top": kept}, "max_visits": float(finite(epochs, "epochs")) + 1}
     return validated(MixtureConfig, {"sources": sources, "tokens": recipe.tokens}, "the stability-gap recipe")
+
+
+def _check_roles(preset: Preset, roles: Mapping[str, str], known: Sequence[str]) -> None:
+    for role in known:
+        if role not in roles:
+            raise MixtureError(
+                f"the preset {preset.name!r} needs a source for the role {role!r}",
+                expected=f"a source for each of {', '.join(known)}",
+                found=", ".join(f"{name}={source}" for name, source in roles.items()) or "none",
+                fix=f"--role {role}=NAME",
+            )
+    _all_known(preset, "role", roles, known)
 
 
 def _phase_sources(

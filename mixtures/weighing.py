@@ -33,7 +33,7 @@ def asked_shares(
     held: Mapping[str, int],
     *,
     of: int | None,
-    room: Mapping[str, int] | None,
+    unimax: tuple[int, Mapping[str, int]] | None,
     where: str,
 ) -> Asked:
     """What each component asks for.
@@ -41,7 +41,7 @@ def asked_shares(
     Args:
         asks: by component; held: the tokens that each holds.
         of: the tokens that asks in tokens are of; None: not known yet.
-        room: tokens that each may get, for UniMax, which shares out of `of`; None: not known yet.
+        unimax: the tokens that UniMax shares out, and what each may get of them; None: not known yet.
         where: the setting, for errors.
 
     Raises: MixtureError for asks that do not fit together, or that need a budget where there is none yet.
@@ -50,27 +50,22 @@ def asked_shares(
     parts = {key: exactly(ask.share) or Fraction(0) for key, ask in asks.items() if ask.share is not None}
     weights = {key: ask.weight for key, ask in asks.items() if ask.weight is not None}
     silent = [key for key in asks if key not in fixed and key not in parts and key not in weights]
-    reasons = {key: "asked" for key in asks}
-    taken = sum(fixed.values(), Fraction(0)) + sum(parts.values(), Fraction(0))
+    reasons = {**dict.fromkeys(asks, "asked"), **dict.fromkeys(silent, _rule_name(config))}
     if not weights and not silent:
         return Asked(*_divided(fixed, parts, reasons, of, where))
-    if weights and silent:
-        raise _mixed_up(silent[0], f"weights ({next(iter(weights))})", where)
-    if silent and config.weighing == "given":
-        raise _mixed_up(silent[0], "nothing", where)
-    if taken > 1 or (taken == 1 and any(held.get(key) for key in silent)):
+    if silent and (weights or config.weighing == "given"):
+        raise _mixed_up(silent[0], next(iter(weights), None), where)
+    rest = 1 - sum(fixed.values(), Fraction(0)) - sum(parts.values(), Fraction(0))
+    if rest <= 0 and (weights or any(held.get(key) for key in silent)):
         raise MixtureError(
-            f"nothing is left for {next(iter(weights), silent[0] if silent else '')}",
-            expected="shares that leave a rest", found=f"{float(100 * taken):.6g}% of the tokens asked for by others",
-            where=where,
+            f"nothing is left for {next(iter(weights), '') or silent[0]}", expected="shares that leave a rest",
+            found=f"{float(100 * (1 - rest)):.6g}% of the tokens asked for by others", where=where,
         )  # fmt: skip
-    rest = 1 - taken
     if weights:
         exact, _ = normalised(list(weights.values()), list(weights), where)
         by_rule = dict(zip(weights, exact, strict=True))
     else:
-        by_rule = _by_rule(silent, config, held, rest, of, room, where)
-        reasons.update(dict.fromkeys(silent, _rule_name(config)))
+        by_rule = _by_rule(silent, config, held, rest, unimax, where)
     shares = {**fixed, **parts, **{key: share * rest for key, share in by_rule.items()}}
     return Asked({key: shares.get(key, Fraction(0)) for key in asks}, reasons)
 
@@ -118,8 +113,7 @@ def _by_rule(
     config: MixtureConfig,
     held: Mapping[str, int],
     rest: Fraction,
-    of: int | None,
-    room: Mapping[str, int] | None,
+    unimax: tuple[int, Mapping[str, int]] | None,
     where: str,
 ) -> Shares:
     """Shares of the rest, for the components that hold anything."""
@@ -128,9 +122,9 @@ def _by_rule(
         return uniform_shares(tokens)
     if config.weighing == "proportional":
         return temperature_shares(tokens, config.temperature) if config.temperature else proportional_shares(tokens)
-    if room is None or of is None:
+    if unimax is None:
         raise MixtureError("UniMax shares out a budget, and there is none", where=where, fix="set mixture.tokens")
-    budget = int(of * rest)
+    budget, room = int(unimax[0] * rest), unimax[1]
     visits = {key: Fraction(room[key], tokens[key]) for key in tokens}
     return {key: Fraction(given, budget) for key, given in unimax_tokens(tokens, budget, visits).items()}
 
@@ -141,9 +135,9 @@ def _rule_name(config: MixtureConfig) -> str:
     return f"temperature {config.temperature:g}" if config.temperature else config.weighing
 
 
-def _mixed_up(key: str, others: str, where: str) -> MixtureError:
+def _mixed_up(key: str, weighted: str | None, where: str) -> MixtureError:
     return MixtureError(
-        f"{key} asks for nothing" if others == "nothing" else f"{key} asks for nothing, and others have {others}",
+        f"{key} asks for nothing" + (f", and others have weights ({weighted})" if weighted else ""),
         expected="a share, tokens or a weight",
         where=f"{where}.{key}",
         fix="give it one, or set mixture.weighing: proportional, uniform or unimax",
