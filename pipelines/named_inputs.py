@@ -44,7 +44,7 @@ def named_inputs(given: Sequence[str]) -> dict[str, Any]:
             name, value = _name(Path(text)), text
         if name in found:
             raise ConfigError(f"two inputs are called {name!r}", fix=f"name them yourself: first={value} second=...")
-        found[name] = yaml.safe_load(value) if value.lstrip().startswith("{") else _settings(value)
+        found[name] = yaml.safe_load(value) if value.lstrip().startswith("{") else input_settings(value)
     return dict(validated(Inputs, {"inputs": found}, "inputs").inputs)
 
 
@@ -52,9 +52,12 @@ def _name(path: Path) -> str:
     return path.name.split(".")[0].replace("*", "all") or path.resolve().name
 
 
-def _settings(path: str) -> dict[str, str]:
-    """The kind of a file, a folder or a pattern, told by the first file's name."""
-    where = Path(path).expanduser()
+def input_settings(path: str, base: Path = Path()) -> dict[str, str]:
+    """The settings of an input that is named by its path alone: its kind is told by the first file's name.
+
+    `base` is the folder that a relative path starts from. Raises InputError where the kind cannot be told.
+    """
+    where = base / Path(path).expanduser()
     if (where / _HF_MARK).is_file():
         return {"kind": str(HfInput.model_fields["kind"].default), "path": path}
     for reader in _BY_SUFFIX:

@@ -94,4 +94,7 @@ def _settings(prefix: str, model: object) -> list[tuple[str, object, str]]:
     elif isinstance(model, dict):
         for name, value in model.items():
             found += _settings(f"{prefix}{name}.", value)
+    elif isinstance(model, tuple):
+        for i, value in enumerate(model):
+            found += _settings(f"{prefix}{getattr(value, 'name', i)}.", value)
     return found

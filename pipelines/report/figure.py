@@ -11,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -26,6 +27,7 @@ SERIES = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 _VARIABLES |= {colour: f"--series-{i + 1}" for i, colour in enumerate(SERIES)}
 _DPI = 72
+_ROOTS = re.compile(r"(?m)^:root \{.*?^\}\n|^@media \(prefers-color-scheme: dark\) \{\n.*?^\}\n", re.S)
 _SHORT = re.compile(r"(\d\.\d)\d+")
 _STYLE: Any = {
     "svg.fonttype": "none",
@@ -135,6 +137,16 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     return Markup(f'<svg class="figure" role="img" {shown}>' + re.sub(r"\n\s*", "\n", body).strip())
 
 
+def standalone(inline: str) -> str:
+    """An inline figure as a file of its own: the page's colours of style.css come with it, for light and for dark."""
+    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    roots = [found.replace(":root", "svg") for found in _ROOTS.findall(style)]
+    head = f"<style>\n{''.join(roots)}svg {{ background: var(--paper); }}\n</style>"
+    return (
+        str(inline).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{head}", 1) + "\n"
+    )
+
+
 def token_axis(axes: Axes, last: float, label: str = "tokens seen") -> None:
     """Format an x axis that counts tokens, from 0 to `last`."""
     axes.set_xlim(0, last)
@@ -156,7 +168,7 @@ def panel_title(axes: Axes, text: str) -> None:
 
 def short_count(value: float) -> str:
     """A count in axis form: 800, 40K, 1.5M."""
-    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if abs(value) >= size:
             return f"{value / size:.4g}{unit}"
     return f"{value:g}"

@@ -1,0 +1,171 @@
+"""The candidates of a mixture or an order: the documents of token shards, with the scores that fit them.
+
+Scores come from the sidecars of the workspace where the tokens were made, for the documents they were made of or for
+those that these were taken from (pipelines/aligned_scores.py). A rephrasing that is not scored has its parent's.
+
+How it is used: `candidate_table([TokenSource.of(tokens)], {"edu": ("edu/score",)})`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from corpus.artifacts import Artifact, InputRef, artifacts_in
+from corpus.config import nearest
+from corpus.errors import ConfigError
+from corpus.scores import Better
+from corpus.shards import read_table
+from corpus.tokens import read_docs
+from curriculum.visits import candidates
+from pipelines.aligned_scores import ScoreColumn, find_column, score_columns
+from pipelines.token_source import TokenSource
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of the documents behind some token shards.
+
+    Args:
+        table: `id` and a float32 column for each name; None where no score is asked for.
+        inputs: the sidecars they were read from.
+    """
+
+    table: pa.Table | None
+    inputs: tuple[InputRef, ...]
+
+
+def candidate_table(sources: Sequence[TokenSource], scores: pa.Table | None = None) -> pa.Table:
+    """Candidates (curriculum.visits.CANDIDATE_SCHEMA) of all shards, numbered as `shard_names` lists them.
+
+    Raises ConfigError where two inputs hold a source of the same name; SchemaError as `curriculum.visits.candidates`.
+    """
+    shards, owner = [], dict[str, str]()
+    for source in sources:
+        for path in source.tokens.files(".npy"):
+            docs = read_docs(path)
+            names = {name: source.source(name) for name in pc.unique(docs["source"]).to_pylist()}
+            for name in names.values():
+                if owner.setdefault(name, source.name) != source.name:
+                    raise ConfigError(
+                        f"the source {name!r} comes from two inputs", expected="each source from one input",
+                        found=f"{owner[name]} and {source.name}", where=f"inputs.{source.name}",
+                        fix=f"set under: {source.name}, so that it is {source.name}/{name} there",
+                    )  # fmt: skip
+            shards.append((f"{source.tokens.name}/{path.name}", _renamed(docs, names)))
+    return candidates(shards, scores, _parents(sources))
+
+
+def shard_names(sources: Iterable[TokenSource]) -> list[str]:
+    """Names of the token shards, in the order in which candidates count them."""
+    return [f"{source.tokens.name}/{path.name}" for source in sources for path in source.tokens.files(".npy")]
+
+
+def scores_of(sources: Sequence[TokenSource], names: Mapping[str, Sequence[str]]) -> Scores:
+    """Read scores by the names they have in a mixture.
+
+    Args:
+        names: for each name the columns that hold it, as `find_column` reads them; one may score some inputs, and
+            another the others. Documents of inputs without any of them are left out: not scored.
+
+    Raises: ConfigError for a name that no input has a score for, naming the nearest.
+    """
+    if not names:
+        return Scores(None, ())
+    tables: list[pa.Table] = []
+    inputs: dict[str, InputRef] = {}
+    found: set[str] = set()
+    known: set[str] = set()
+    for source in sources:
+        for documents in _documents(source):
+            columns = score_columns(source.root, documents)
+            known |= {column.score.name for column in columns}
+            chosen = {name: column for name, held in names.items() if (column := _first(columns, held, documents))}
+            if not chosen or not documents.files():
+                continue
+            found |= set(chosen)
+            tables += [_read(path, chosen, list(names)) for path in documents.files()]
+            for column in chosen.values():
+                ref = Artifact(column.folder).ref
+                label = ref.name if source.origin is source.tokens else f"{source.name}: {ref.name}"
+                inputs[label] = InputRef(name=label, fingerprint=ref.fingerprint)
+    for name, held in names.items():
+        if name not in found:
+            shown = " or ".join(held)
+            hint = nearest(held[0], known) if known else ""
+            raise ConfigError(
+                f"no input has a score {shown!r}{hint}", where=f"scores.{name}",
+                fix="gradatim rate gives documents scores; name one of them",
+            )  # fmt: skip
+    return Scores(pa.concat_tables(tables), tuple(inputs[label] for label in sorted(inputs)))
+
+
+def direction_of(sources: Sequence[TokenSource], name: str) -> Better | None:
+    """Which end of a score is the good one, as its rater says; None where no input has the score."""
+    for source in sources:
+        for documents in _documents(source):
+            column = _first(score_columns(source.root, documents), [name], documents)
+            if column is not None:
+                return column.score.better
+    return None
+
+
+def _first(columns: Sequence[ScoreColumn], held: Sequence[str], documents: Artifact) -> ScoreColumn | None:
+    for name in held:
+        if any(name in (column.score.name, column.name, f"scores/{column.name}") for column in columns):
+            return find_column(columns, name, documents)
+    return None
+
+
+def _read(path: Path, columns: Mapping[str, ScoreColumn], names: Sequence[str]) -> pa.Table:
+    ids = read_table(path, ["id"])["id"]
+    made = {"id": ids}
+    for name in names:
+        column = columns.get(name)
+        values = np.full(len(ids), np.nan) if column is None else column.read(path, lambda: ids)
+        made[name] = pa.chunked_array([pa.array(values.astype(np.float32), from_pandas=True)])
+    return pa.table(made)
+
+
+def _documents(source: TokenSource) -> list[Artifact]:
+    """The documents that token shards were made of, and those that rephrasings among them were made from."""
+    by_ref = {(item.name, item.manifest.fingerprint): item for item in artifacts_in(source.root)}
+    found: list[Artifact] = []
+    waiting = [source.origin]
+    while waiting:
+        for ref in waiting.pop().manifest.inputs:
+            item = by_ref.get((ref.name, ref.fingerprint))
+            if item is not None and item.manifest.kind == "documents" and item.name not in {one.name for one in found}:
+                found.append(item)
+                if _rephrased(item):
+                    waiting.append(item)
+    return found
+
+
+def _rephrased(documents: Artifact) -> bool:
+    return any(pc.any(pc.is_valid(read_table(path, ["parent_id"])["parent_id"])).as_py() for path in documents.files())
+
+
+def _parents(sources: Sequence[TokenSource]) -> pa.Table | None:
+    tables = [
+        table.filter(pc.is_valid(table["parent_id"]))
+        for source in sources
+        for documents in _documents(source)
+        for path in documents.files()
+        for table in [read_table(path, ["id", "parent_id"])]
+    ]
+    parents = pa.concat_tables(tables) if tables else None
+    return parents if parents is not None and parents.num_rows else None
+
+
+def _renamed(docs: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    """The document table with its sources under the names they have in the mixture."""
+    if all(name == new for name, new in names.items()):
+        return docs
+    codes = docs["source"].combine_chunks().dictionary_encode()
+    new = pa.array([names[name] for name in codes.dictionary.to_pylist()], pa.string())
+    place = docs.schema.get_field_index("source")
+    return docs.set_column(place, docs.schema.field(place), new.take(codes.indices))
