@@ -71,7 +71,7 @@ def _settle(
     for key, one in supply.items():
         ask, wanted = phase.asks.get(key), asked.shares.get(key, Fraction(0))
         if counts[key] > one.left(ask):
-            raise one.cannot_fill(phase, shares[key], counts[key])
+            raise one.cannot_fill(phase, shares[key], counts[key], _most(phase, config, supply, before)[key])
         rows.append(
             PhaseRow(
                 component=key,

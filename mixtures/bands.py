@@ -109,7 +109,7 @@ def band_weights(
         curve = upsampling_curve(shaped, start=asked.drop, top=asked.top, bands=asked.bands)
         factors = _factors_at(curve.edges, curve.factors, middles)
         shares, _ = normalised([factor * held for factor, held in zip(factors, tokens, strict=True)])
-        most = [exactly(asked.top) * held / (repetition * sum(tokens)) for held in tokens]  # type: ignore[operator]
+        most = [exactly(asked.top) * held / (shaped * sum(tokens)) for held in tokens]  # type: ignore[operator]
         named = {str(i): share for i, share in enumerate(shares)}
         return list(bounded(named, ceilings={str(i): high for i, high in enumerate(most)}).values())
     lowest = 1 - (exactly(ask.keep.top) or Fraction(0)) if ask.keep else Fraction(0)

@@ -41,8 +41,8 @@ class Upsample(Config):
         default=None,
         gt=0,
         allow_inf_nan=False,
-        description="visits of the whole source that the curve is shaped for; "
-        "null: those of the whole run, so that a change of a later phase bends the curve of the earlier ones, too",
+        description="visits of the whole source that the curve is shaped for, and "
+        "at most; null: those of the run, so that a change of a later phase bends the curve of earlier ones, too",
     )
 
 

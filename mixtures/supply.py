@@ -125,25 +125,31 @@ class Supply:
             for i, (documents, held) in enumerate(self._bands)
         )
 
-    def cannot_fill(self, phase: Phase, share: Fraction, tokens: int) -> MixtureError:
-        """The error for a component of which a phase asks more than is left."""
-        left = self.left(phase.asks.get(self.key))
+    def cannot_fill(self, phase: Phase, share: Fraction, tokens: int, lower: Fraction) -> MixtureError:
+        """The error for a component of which a phase asks more than is left; `lower` is the share it could have."""
+        ask = phase.asks.get(self.key) or self._before()
+        left = self.left(ask)
         needed, most = self._total + tokens, self._total + left
         held = most / self._cap if self._cap else Fraction(0)  # what the cap counts: the binding band, scaled up
         by_then = f" by the end of the phase {phase.name!r}" if phase.name else ""
-        lower = math.floor(1000 * share * left / tokens) / 10
-        return MixtureError(
+        what = (
             f"{self.key} needs {amount(needed)} tokens{by_then}, {amount(float(held))} exist: "
-            f"{float(needed / held) if held else math.inf:.2f} visits, cap {self.max_visits:g}",
+            f"{float(needed / held) if held else math.inf:.2f} visits, cap {self.max_visits:g}"
+        )
+        more = f"set max_visits: {math.ceil(needed / held)}" if held else "raise max_visits"
+        if ask and ask.upsample and most < math.floor(self._cap * self.held):
+            what = f"{self.key} needs {amount(needed)} tokens{by_then}, and its upsampling curve gives {amount(most)}"
+            more = "raise upsample.top (or upsample.visits), or lower upsample.drop"
+        length = "the phase" if phase.name else f"the run (tokens: {math.floor(phase.tokens * left / tokens)})"
+        return MixtureError(
+            what,
             expected=f"at most {most:,} tokens",
             found=f"{needed:,} tokens, {100 * float(share):.4g}% of {phase.tokens:,}"
             + (f" and {self._total:,} of the phases before" if self._total else ""),
             where=f"{phase.where}.{self.key}",
-            fix=f"set max_visits: {math.ceil(needed / held) if held else 'higher'}, or lower its share to {lower:g}%, "
-            + (f"or shorten the phase to {math.floor(phase.tokens * left / tokens)} tokens" if phase.name
-               else f"or set tokens: {math.floor(phase.tokens * left / tokens)}")
-            + "; when_short: spread gives the rest to the others",
-        )  # fmt: skip
+            fix=f"{more}, or lower its share to {math.floor(1000 * lower) / 10:g}%, or shorten {length}, "
+            "or set when_short: spread, which gives the rest to the others",
+        )
 
     def _split(self, weights: Sequence[Fraction], tokens: int) -> list[int]:
         """Whole tokens for each band: by largest remainder, or as its turns within those of the component come out."""
@@ -162,13 +168,13 @@ class Supply:
         return band_weights(ask, self.quality.edges, self._tokens, repetition)
 
     def _curve_cap(self, ask: SourceConfig) -> Fraction:
-        """Tokens of the bands that a curve reads, `top` times each."""
+        """Tokens of the bands that a curve reads, `top` times each; no more than the visits it is shaped for."""
         assert ask.upsample is not None
         assert self.quality is not None
-        drop = exactly(ask.upsample.drop) or Fraction(0)
-        top = exactly(ask.upsample.top) or Fraction(0)
+        drop, top = (exactly(value) or Fraction(0) for value in (ask.upsample.drop, ask.upsample.top))
         read = sum(held for held, low in zip(self._tokens, self.quality.edges, strict=False) if low >= drop)
-        return min(top * read, top * (1 - drop) * self.held)
+        shaped = exactly(ask.upsample.visits) if ask.upsample.visits else None
+        return min(top * read, top * (1 - drop) * self.held, *([] if shaped is None else [shaped * self.held]))
 
 
 def supplies(available: Available, config: MixtureConfig) -> dict[str, Supply]:

@@ -98,8 +98,8 @@ def test_the_error_teaches():
         "  expected at most 3,100,000,000 tokens",
         "  found    4,500,000,000 tokens, 15% of 30,000,000,000",
         "  where    mixture.sources.math",
-        "  to fix   set max_visits: 2, or lower its share to 10.3%, or set tokens: 20666666666; "
-        "when_short: spread gives the rest to the others",
+        "  to fix   set max_visits: 2, or lower its share to 10.3%, or shorten the run (tokens: 20666666666), "
+        "or set when_short: spread, which gives the rest to the others",
     ]
 
 
@@ -111,6 +111,23 @@ def test_an_error_in_a_later_phase_counts_what_earlier_ones_took():
     assert caught.value.what == "math needs 280 tokens by the end of the phase 'anneal', 200 exist: 1.40 visits, cap 1"
     assert caught.value.found == "280 tokens, 100% of 200 and 80 of the phases before"
     assert caught.value.where == "mixture.phases.anneal.sources.math"
+
+
+def test_the_share_that_an_error_names_can_be_had_on_a_ramp():
+    def of(share):
+        phases = [
+            {"name": "p", "tokens": 800},
+            {"name": "q", "tokens": 200, "ramp": 150, "sources": {"math": share, "web": 1 - share}},
+        ]
+        sources = {"web": "80%", "math": {"share": "20%", "max_visits": 1}}
+        return allocate({"web": (9, 9000), "math": (9, 230)}, config_of(sources=sources, phases=phases))
+
+    with pytest.raises(MixtureError, match=r"lower its share to 44%") as caught:
+        of(0.6)
+    assert "shorten the phase" in caught.value.fix
+    assert of(0.44).components[1].tokens == 230
+    with pytest.raises(MixtureError, match="math needs"):
+        of(0.45)
 
 
 def test_a_larger_cap_a_lower_share_and_a_smaller_budget_each_help_as_the_error_says():

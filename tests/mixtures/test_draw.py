@@ -313,8 +313,23 @@ def test_the_upsampling_curve_reads_better_bands_more_often_and_none_above_its_t
     assert 6.5 < epochs[-1] <= 7
     times = Counter(visits.filter(pc.equal(visits["doc"], 1999))["visit"].to_pylist())
     assert set(times) in ({*range(6)}, {*range(7)})
-    with pytest.raises(MixtureError, match="web needs"):
+    with pytest.raises(MixtureError, match=r"web needs .* tokens, and its upsampling curve gives"):
         allocated(table, config_of(sources={"web": asked}, tokens=int(4.3 * rated)))
+
+
+def test_a_curve_shaped_for_stated_visits_does_not_bend_when_a_later_phase_changes():
+    table, half = banded_pool(500), 3000
+
+    def first_phase(later, **curve):
+        asked = {"share": 1.0, "upsample": {"by": "edu", **curve}}
+        phases = [{"name": "p", "tokens": half}, {"name": "q", "tokens": later}]
+        allocation, visits = drawn(table, config_of(sources={"web": asked}, phases=phases))
+        return tokens_in(in_order(allocation, visits))[:half]
+
+    assert first_phase(1000, visits=2) == first_phase(4000, visits=2)
+    assert first_phase(1000) != first_phase(4000)
+    with pytest.raises(MixtureError, match="its upsampling curve gives"):
+        first_phase(20_000, visits=2)
 
 
 def test_phases_may_keep_different_parts_and_a_document_is_counted_through_them():
