@@ -96,8 +96,8 @@ def _streamed(visits: Visits, plans: Sequence[tuple[str, OrderPolicy]], engine: 
 def _reasoned(batch: pa.RecordBatch, reasons: tuple[str, ...]) -> pa.RecordBatch:
     """A batch with the reasons in place of their numbers."""
     codes = batch["rule"].cast(pa.int32())
-    text = pa.DictionaryArray.from_arrays(codes, pa.array(reasons, pa.string()))
-    return batch.set_column(batch.schema.names.index("rule"), "rule", text)
+    texts = pa.DictionaryArray.from_arrays(codes, pa.array(reasons, pa.string()))
+    return batch.set_column(batch.schema.names.index("rule"), "rule", texts)
 
 
 def _phases(found: Sequence[str], named: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from curriculum.visits import same_visits
 from tests.curriculum.making import properties, shuffled_rows
 from tests.curriculum.policy_cases import KINDS, policies, policy_of, visits_table
 
-few = properties.__class__(parent=properties, max_examples=4)
+few = properties.__class__(parent=properties, max_examples=3)
 pytestmark = pytest.mark.filterwarnings("error")
 SCORED = [kind for kind, model in KINDS.items() if issubclass(model, ScorePolicy)]
 # Kinds that read the line as it is, or cut it by rank alone: with equal scores they are the shuffle of their seed.

@@ -75,6 +75,18 @@ def test_golden_how_far_a_count_strays_from_its_share(sizes, bound):
     assert np.max(np.array(stray)[:, ends]) == pytest.approx(bound)
 
 
+def test_the_published_key_delays_small_sources():
+    """(j + 1) / n_g instead of (j + 1/2) / n_g: counts stray further, and the golden order is another."""
+    for sizes, stray in (((100, 50, 25, 25), 1.5), ((700, 200, 90, 10), 2.1)):
+        group = np.repeat(np.arange(len(sizes)), sizes)
+        rows = np.argsort(np.concatenate([(np.arange(size) + 1) / size for size in sizes]), kind="stable")
+        position, n = np.arange(1, len(rows) + 1), len(rows)
+        strayed = [np.abs(np.cumsum(group[rows] == g) - position * size / n).max() for g, size in enumerate(sizes)]
+        assert max(strayed) == pytest.approx(stray, abs=0.05)
+    four_two = named(arrange(climbing({"A": [1] * 4, "B": [1] * 2}), Interleaved(by="edu", unit="documents")))
+    assert four_two != ["A0", "A1", "B0", "A2", "A3", "B1"]
+
+
 @few
 @given(pools, seeds)
 def test_a_source_without_scores_is_shuffled_in_proportion(sources, seed):
