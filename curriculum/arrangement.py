@@ -9,7 +9,7 @@ Nothing here runs: an engine does, DuckDB in this process (curriculum/duckdb_eng
 Expressions keep to what DuckDB and Spark SQL read alike:
 
 - `+ - * %`, comparisons, CASE, `&`, `>>`, `<<`, `floor`, `sqrt`, `least`, `greatest`, `coalesce`, CAST to BIGINT and
-  DOUBLE.
+  DOUBLE, and of names and whole numbers to STRING.
 - `/` gives a DOUBLE, so it is never given two FLOATs (DuckDB would answer with a FLOAT), and never divides by zero;
   whole quotients are `CAST(floor(a / b) AS BIGINT)`, exact below 2^53. A FLOAT column is cast to DOUBLE first.
 - No `ln`, `exp`, `random`, no hash function: their last bits, or all of them, differ between engines. Such values
@@ -137,7 +137,7 @@ class Engine(Protocol):
         ...
 
 
-# The columns that engines give, in this order; `rule` is the number of a reason, and `curriculum.arrange` puts the text.
+# The columns that engines give, in this order; `rule` numbers a reason, and `curriculum.arrange` puts its text.
 OUTPUT = ("shard", "doc", "start", "length", "source", "phase", "visit", "score", "rule")
 
 
