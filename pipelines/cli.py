@@ -12,7 +12,8 @@ import typer
 from corpus.errors import GradatimError
 from corpus.version import VERSION
 from pipelines.cli_mix import mix
-from pipelines.cli_options import DEFAULT, Explain, Master, Runtime, Workers, Workspace
+from pipelines.cli_options import DEFAULT, Master, Runtime, Workers, Workspace
+from pipelines.cli_orders import export, order, pack, reorder
 
 app = typer.Typer(
     name="gradatim",
@@ -212,43 +213,8 @@ def select(
     select_command(documents, workspace, Ranked(by, weights), options, engine, name=name)
 
 
-@app.command()
-def order(
-    given: Annotated[
-        str,
-        typer.Argument(
-            metavar="TOKENS_OR_MIXTURE",
-            help="An artifact: of tokens ([b]tokens[/b]: each document once), or a mixture ([b]mixture/mix[/b]).",
-        ),
-    ],
-    kind: Annotated[
-        str, typer.Option("--kind", "-k", help="The policy: [b]sorted[/b], [b]folding[/b], [b]interleaved[/b], ...")
-    ] = "sorted",
-    by: Annotated[str | None, typer.Option(help="The score, or several with commas; [b]-edu[/b] reverses one.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the policy: [b]--set folds=3[/b]. Repeatable.")
-    ] = None,
-    phase: Annotated[
-        list[str] | None, typer.Option(help="Only this phase of a mixture; others stay as mixed. Repeatable.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="The order is orders/NAME. Default: its kind.")] = None,
-    workspace: Workspace = DEFAULT,
-    runtime: Runtime = "local",
-    workers: Workers = None,
-    master: Master = None,
-    explain: Explain = False,
-) -> None:
-    """Put documents, or the visits of a mixture, in order, as one artifact that any trainer can follow.
-
-    Example:  gradatim order tokens --kind folding --by edu --set folds=3 -w work
-    """
-    from pipelines.commands.order import order_command
-    from pipelines.commands.workshop import RuntimeOptions
-
-    order_command(
-        given, workspace, {"kind": kind, "by": by}, overrides or [], RuntimeOptions(runtime, workers, master),
-        phases=phase or [], name=name, explain=explain,
-    )  # fmt: skip
+for command in (order, pack, export, reorder):
+    app.command()(command)
 
 
 @app.command("ls")

@@ -175,3 +175,36 @@ def presets(
     from pipelines.commands.mix import presets_command
 
     presets_command(name)
+
+
+@mix.command()
+def learn(
+    tokens: Annotated[str, typer.Argument(help="An artifact of tokens with several sources, such as [b]tokens[/b].")],
+    settings: Annotated[
+        Path | None, typer.Option("--settings", "-s", help="A YAML file of settings; without it, the defaults.")
+    ] = None,
+    heldout: Annotated[
+        str | None, typer.Option(help="An artifact of held-out tokens. Default: some documents are held out.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting: [b]--set design.runs=64[/b]. Repeatable.")
+    ] = None,
+    workspace: Workspace = DEFAULT,
+    runtime: Runtime = "local",
+    workers: Workers = None,
+    master: Master = None,
+    explain: Explain = False,
+) -> None:
+    """Learn the shares of sources from small proxies, and write them with their evidence, ready for a mixture.
+
+    Interrupt it at any time; the same command goes on where it stopped.
+
+    Example:  gradatim mix learn tokens -w work --set design.runs=64
+    """
+    from pipelines.commands.mix_learn import learn_command
+    from pipelines.commands.workshop import RuntimeOptions
+
+    learn_command(
+        tokens, workspace, settings, tuple(overrides or ()), RuntimeOptions(runtime, workers, master), heldout=heldout,
+        explain=explain,
+    )  # fmt: skip

@@ -143,7 +143,8 @@ def test_every_setting_is_explained_without_a_file(capsys):
 
 def test_presets_are_listed_with_their_sources(capsys):
     presets_command(None)
-    assert all(name in capsys.readouterr().out for name in PRESETS)
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in PRESETS)
     presets_command("olmo2")
     shown = " ".join(capsys.readouterr().out.split())
     assert "not published: web, code, papers, math" in shown
