@@ -165,7 +165,11 @@ class Supply:
     def _weights(self, ask: SourceConfig, repetition: Fraction = Fraction(1)) -> list[Fraction]:
         if self.quality is None or not self.held:
             return [Fraction(1), *[Fraction(0)] * (len(self._bands) - 1)]
-        return band_weights(ask, self.quality.edges, self._tokens, repetition)
+        try:
+            return band_weights(ask, self.quality.edges, self._tokens, repetition)
+        except MixtureError as error:  # bands know ranks and tokens, and not whose they are
+            facts = {"expected": error.expected, "found": error.found, "fix": error.fix}
+            raise MixtureError(f"{self.key}: {error.what}", where=f"mixture.sources.{self.key}", **facts) from None
 
     def _curve_cap(self, ask: SourceConfig) -> Fraction:
         """Tokens of the bands that a curve reads, `top` times each; no more than the visits it is shaped for."""

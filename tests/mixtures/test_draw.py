@@ -387,6 +387,21 @@ def test_scores_that_are_not_there_are_named():
             allocated(table, config_of(sources={"web": {"share": 1.0, "keep": {"by": by, "top": 0.5}}}, tokens=2))
 
 
+def test_bands_that_cannot_be_had_name_their_source():
+    table = pool({"web": [100, 1, 1]})
+    table = table.set_column(table.column_names.index("edu"), "edu", pa.array([1, 2, 3], pa.float32()))
+    for asked, message in (
+        (
+            {"bands": {"by": "edu", "weights": [1, 1, 1]}},
+            r"web: the quality band 3 of 3 \(from the best\) holds no document",
+        ),
+        ({"upsample": {"by": "edu", "top": 2, "visits": 1.5}}, r"web: the source cannot be repeated this often"),
+    ):
+        with pytest.raises(MixtureError, match=message) as caught:
+            allocated(table, config_of(sources={"web": {"share": 1.0, **asked}}, tokens=50))
+        assert caught.value.where == "mixture.sources.web"
+
+
 def test_candidates_must_be_those_that_were_allocated():
     table = pool({"web": [1, 2, 3]})
     allocation = allocated(table, config_of(sources={"web": 1.0}, tokens=5))
