@@ -11,9 +11,9 @@ The fit minimises the Huber error by damped Gauss-Newton steps from several floo
 the authors seek with L-BFGS, in far fewer steps. It is a regressor like those of `mixtures.share_regression`, so that
 cross-validation and bootstrap judge it as they judge the others.
 
-Evidence: on RegMix's published runs the log-linear law ranks mixtures at 60M well from 64 proxies on and does not gain
-from more, where a Gaussian process does (`benchmarks/results/regmix.md`). Cost: about five runs for each source; a fit
-takes milliseconds. Fewer runs than sources determine no slopes.
+Evidence: on RegMix's published runs the log-linear law ranks mixtures at 60M at .94 from 64 proxies and .96 from 512,
+where a Gaussian process reaches .97 and .99 (`benchmarks/results/regmix.md`). Cost: about five runs for each source; a
+fit takes milliseconds. Fewer runs than sources determine no slopes.
 
 How it is used: `LogLinear().fit(shares, losses).law`, then `law.predict(shares)` or `mixtures.mixture_search.solve`.
 
