@@ -39,7 +39,8 @@ class Quality:
 def quality_of(config: MixtureConfig) -> dict[str, Quality]:
     """The cut of each component that asks for one, in the mixture or in a phase.
 
-    Raises: MixtureError for a component that is cut by one score here and by another there.
+    Raises: MixtureError for a component that is cut by one score here and by another there, or upsampled in one place
+    and filtered in another.
     """
     asked: dict[str, list[SourceConfig]] = {}
     for sources in (config.sources, *(phase.sources or {} for phase in config.phases)):
@@ -125,6 +126,12 @@ def _quality(key: str, asks: Sequence[SourceConfig]) -> Quality:
             f"{key} is read by two scores", expected="one score in all phases", found=" and ".join(scores),
             where=f"mixture.sources.{key}",
         )  # fmt: skip
+    if 0 < sum(ask.upsample is not None for ask in asks) < len(asks):
+        raise MixtureError(
+            f"{key} is upsampled by a curve in one place and cut in another way elsewhere",
+            expected="one of upsample, keep and bands: the visits of a band are bounded over all phases",
+            where=f"mixture.sources.{key}",
+        )
     edges = {Fraction(0), Fraction(1)}
     for ask in asks:
         edges.update(_edges(ask))

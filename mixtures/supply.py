@@ -46,7 +46,6 @@ class Supply:
         self._taken = [0] * len(self._bands)  # by band, for the phases whose weights do not depend on the whole run
         self._total = 0
         self._asks: list[SourceConfig | None] = []
-        self._curve = False
 
     @property
     def held(self) -> int:

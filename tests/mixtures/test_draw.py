@@ -402,6 +402,17 @@ def test_bands_that_cannot_be_had_name_their_source():
         assert caught.value.where == "mixture.sources.web"
 
 
+def test_one_score_and_one_kind_of_cut_for_all_phases():
+    for other, message in (
+        ({"keep": {"by": "fluency", "top": 0.5}}, "read by two scores"),
+        ({"upsample": {"by": "edu"}}, "upsampled by a curve in one place"),
+    ):
+        phases = [{"name": "p", "tokens": 9}, {"name": "q", "tokens": 9, "sources": {"web": {"share": 1.0, **other}}}]
+        sources = {"web": {"share": 1.0, "keep": {"by": "edu", "top": 0.3}}}
+        with pytest.raises(MixtureError, match=message):
+            allocate({"web": (9, 90)}, config_of(sources=sources, phases=phases))
+
+
 def test_candidates_must_be_those_that_were_allocated():
     table = pool({"web": [1, 2, 3]})
     allocation = allocated(table, config_of(sources={"web": 1.0}, tokens=5))
