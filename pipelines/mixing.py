@@ -20,6 +20,7 @@ from corpus.config import nearest
 from corpus.errors import ArtifactError
 from corpus.shards import write_text
 from curriculum.arrange import check
+from curriculum.order import OrderError
 from curriculum.policies.base import OrderPolicy
 from mixtures.allocate import allocate
 from mixtures.allocation import Allocation, amount
@@ -94,21 +95,25 @@ class Mixing:
         """What the mixture comes to on what there is. Raises MixtureError where it cannot be had."""
         return allocate(self.available, self.settings)
 
-    def check_orders(self) -> None:
-        """Draw the visits and check that each phase can be arranged as its order asks; nothing is written.
+    def order_problems(self) -> tuple[str, ...]:
+        """Why phases cannot be arranged as their orders ask, one text each; found by a draw of which nothing is kept.
 
-        Where sizes are declared, or no order is asked for, there is nothing to check. Raises OrderError.
+        Where sizes are declared, or no order is asked for, there is nothing to check.
         """
         from mixtures.draw import draw
 
         if self.settings.declare or self.settings.order is None:
-            return
-        allocation = self.plan()
+            return ()
+        allocation, found = self.plan(), []
         policies = self.settings.orders(mixed_orders(allocation, self.settings.seed))
         visits, engine = draw(self.candidates, allocation, self.settings.seed), self.shop.order_engine()
         columns = engine.columns(visits)
         for phase in allocation.phases:
-            check(visits, policies[phase], columns, engine, phase=phase if len(allocation.phases) > 1 else None)
+            try:
+                check(visits, policies[phase], columns, engine, phase=phase if len(allocation.phases) > 1 else None)
+            except OrderError as error:
+                found.append(error.render())
+        return tuple(found)
 
     def misdeclared(self) -> list[str]:
         """What the sources hold where it is not what was declared, one sentence each."""

@@ -90,7 +90,7 @@ def write_visits(path: Path, visits: pa.Table) -> dict[str, int]:
 
 
 def _policy_config(policies: Mapping[str, OrderPolicy], phases: Sequence[str]) -> dict[str, Any]:
-    """What an order's manifest says of its policies: one where all phases have the same."""
+    """What an order's manifest says of its policy: one where all phases have the same, else one for each phase."""
     dumped = {phase: policies[phase].model_dump(mode="json") for phase in phases}
     one = next(iter(dumped.values()))
-    return {"policy": one} if all(policy == one for policy in dumped.values()) else {"policies": dumped}
+    return {"policy": one if all(policy == one for policy in dumped.values()) else dumped}

@@ -1,7 +1,7 @@
 """`gradatim mix`: plan, check, build, show and compare mixtures, each with its table and its picture."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from pipelines.commands.workshop import RuntimeOptions, open_workshop, table_con
 from pipelines.mix_check import checked
 from pipelines.mix_measure import measured
 from pipelines.mix_settings import MixSettings, load_mix
-from pipelines.mixing import Mixing, Mixture
+from pipelines.mixing import SETTINGS, Mixing, Mixture
+from pipelines.recipe import BUNDLED
 from pipelines.report.mixture import MixturePage, write_mixture_page
 
 
@@ -38,11 +39,12 @@ class MixOptions:
 
     def load(self) -> tuple[MixSettings, Path]:
         """The settings, and the folder of their paths. Raises ConfigError and MixtureError."""
-        if self.file is None and self.preset is None:
+        if self.file is None and self.preset is None and not self.overrides:
             raise ConfigError(
                 "no mixture is named", expected="a file such as mix.yaml, or --preset", fix="gradatim mix presets"
             )
-        return load_mix(self.file, self.overrides, chosen=self._chosen())
+        bundled = self.file == Path("demo") and not self.file.is_file()
+        return load_mix(BUNDLED / SETTINGS if bundled else self.file, self.overrides, chosen=self._chosen())
 
     def name(self, given: str | None) -> str:
         """The name of the mixture: as given, else that of its file, else that of its preset."""
@@ -91,7 +93,7 @@ def check_command(options: MixOptions, *, name: str | None = None) -> int:
         mixing = Mixing(shop, settings, base)
         found = checked(mixing.available, settings)
         if not found.problems:
-            mixing.check_orders()
+            found = replace(found, problems=mixing.order_problems())
     console = table_console()
     if found.allocation is not None:
         print_allocation(found.allocation)

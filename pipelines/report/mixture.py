@@ -67,7 +67,7 @@ def source_numbers(workspace: Workspace) -> dict[str, int]:
 
 
 def write_mixture_page(root: Path, shown: MixturePage) -> tuple[Path, Path]:
-    """Write `mixture/<name>.html` and `.svg` in a workspace, atomically, and return their paths."""
+    """Write `mix/<name>.html` and `.svg` in a workspace, atomically, and return their paths."""
     allocation = shown.allocation
     picture = shares_figure(allocation)
     facts = {**allocation_facts(allocation), "link": None, "visits": None, "problems": list(shown.problems)}
@@ -88,7 +88,7 @@ def write_mixture_page(root: Path, shown: MixturePage) -> tuple[Path, Path]:
         sections.append(Section("measured", "What the order gives", "mixture_measured.html", measured))
     identity = fingerprint([allocation.model_dump(mode="json"), [artifact.ref for artifact in shown.artifacts]])
     footer = making.footer_of(shown.artifacts, identity, "Mixture")
-    base = root / "mixture"
+    base = root / "mix"  # beside artifacts, not inside the recipe's artifact `mixture`
     text = page(f"The mixture {shown.name}", sections, kicker="A mixture", lead=LEAD, footer=footer)
     html, image = base / f"{shown.name}.html", base / f"{shown.name}.svg"
     write_text(html, text)

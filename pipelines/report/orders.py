@@ -114,8 +114,8 @@ def quality_bounds(orders: list[OrderFacts]) -> tuple[float, float]:
 
 def draw_displacement(axes: Axes, order: OrderFacts) -> None:
     """How far visits are from their place in the nearest sort, one step a band."""
-    moved = order.measured["displacement_by_position"] or []
-    values = np.array([np.nan if value is None else value for value in moved])
+    moved = order.measured["displacement_by_position"] or [None] * BANDS
+    values = np.array([np.nan if value is None else value for value in moved], np.float64)
     axes.stairs(values, order.edges, baseline=0, fill=True, color=colour(order.arm.number), alpha=0.5, linewidth=0)
     axes.set_ylim(0, max(0.02, 1.15 * float(np.nanmax(values, initial=0.0))))
     axes.yaxis.set_major_locator(MaxNLocator(3))
@@ -227,11 +227,22 @@ def _finding(orders: list[OrderFacts]) -> str:
 
 
 def _sameness(orders: list[OrderFacts]) -> dict[str, Any] | None:
-    if len(orders) < 2:
+    """Whether orders of one mixture hold the same visits; those of different mixtures are not meant to."""
+    groups: dict[str, list[OrderFacts]] = {}
+    for order in orders:
+        groups.setdefault(_mixture_of(order), []).append(order)
+    compared = [group for group in groups.values() if len(group) > 1]
+    if not compared:
         return None
-    same = all(same_visits(orders[0].table, other.table) for other in orders[1:])
-    names = listed([order.arm.name for order in orders])
-    if same:
-        text = f"Checked: {names} hold the same document visits, token for token, in another order."
-        return {"ok": True, "text": text}
-    return {"ok": False, "text": f"{names} do not hold the same document visits, so they differ in more than order."}
+    for group in compared:
+        if not all(same_visits(group[0].table, other.table) for other in group[1:]):
+            names = listed([order.arm.name for order in group])
+            text = f"{names} do not hold the same document visits, so they differ in more than order."
+            return {"ok": False, "text": text}
+    said = "; ".join(listed([order.arm.name for order in group]) for group in compared)
+    return {"ok": True, "text": f"Checked: {said} hold the same document visits, token for token, in another order."}
+
+
+def _mixture_of(order: OrderFacts) -> str:
+    refs = order.arm.order.manifest.inputs if order.arm.order else ()
+    return next((ref.name for ref in refs if ref.name.partition("/")[0] == "mixture"), "")

@@ -221,14 +221,16 @@ def test_an_order_by_score_stands_in_the_mixtures_settings(folder, built, tmp_pa
     assert check_command(MixOptions(file, workspace)) == 0
 
 
-def test_a_score_of_some_documents_is_refused_by_an_order_that_needs_all(folder, built, tmp_path):
+def test_a_score_of_some_documents_is_refused_by_an_order_that_needs_all(folder, built, tmp_path, capsys):
     workspace = tmp_path / "w"
     shutil.copytree(built / "sources", workspace / "sources")
     score(workspace, "sqlite")
     order = {"kind": "sorted", "by": "edu"}
     file = write_mix(folder, "holes", scores={"edu": "edu_sqlite/edu"}, order=order)
+    assert check_command(MixOptions(file, workspace)) == 1
+    assert "have no score 'edu'" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(OrderError, match="have no score 'edu'"):
-        check_command(MixOptions(file, workspace))
+        mixing(file, workspace).build("holes")
 
 
 def test_scores_that_are_all_null_are_refused(folder, built, tmp_path):
@@ -259,7 +261,7 @@ def test_the_command_as_a_user_runs_it(folder, built, tmp_path):
     done = gradatim("mix", "show", "phased", "-w", tmp_path / "w")
     assert done.returncode == 0, done.stderr
     assert "measured in the order" in done.stdout
-    assert (tmp_path / "w" / "mixture" / "phased.html").exists()
+    assert (tmp_path / "w" / "mix" / "phased.html").exists()
     failed = gradatim("mix", "plan", folder / "mix.yaml", "-w", tmp_path / "w", "--set", "tokens=100M")
     assert failed.returncode == 2
     assert "needs" in failed.stderr

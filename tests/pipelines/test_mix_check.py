@@ -60,10 +60,10 @@ def test_a_run_of_trillions_is_planned_without_data(tmp_path, capsys):
     plan_command(MixOptions(file, tmp_path / "w"))
     shown = capsys.readouterr().out
     assert all(said in shown for said in ("2.00 T", "3.00 T", "stable 1.80 T"))
-    page = (tmp_path / "w" / "mixture" / "big.html").read_text()
+    page = (tmp_path / "w" / "mix" / "big.html").read_text()
     assert "1,963,800,000,000" in page  # .99 of 1.8 T, .945 of the ramp's 40 B, .9 of 160 B
     assert "<script" not in page
-    image = (tmp_path / "w" / "mixture" / "big.svg").read_text()
+    image = (tmp_path / "w" / "mix" / "big.svg").read_text()
     assert image.startswith("<svg xmlns=")
     assert "&lt;" not in image
 
@@ -139,6 +139,15 @@ def test_every_setting_is_explained_without_a_file(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for setting in ("sources.web.max_visits", "phases.all.ramp.share", "declare", "when_short"):
         assert setting in shown
+
+
+def test_the_bundled_mixture_can_be_had(tmp_path):
+    sources = "declare={web: 300K, old: 100K}"
+    settings, _ = MixOptions(Path("demo"), tmp_path, (sources,)).load()
+    held = Available({name: (1, one.available) for name, one in settings.declare.items()})
+    found = checked(held, settings)
+    assert not found.problems
+    assert found.allocation.phases == ("stable", "anneal")
 
 
 def test_presets_are_listed_with_their_sources(capsys):
