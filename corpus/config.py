@@ -100,12 +100,17 @@ def apply_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str,
         keys = dotted.strip().split(".")
         if not equals or not all(keys):
             raise ConfigError(f"cannot read --set {override}", expected="--set section.key=value")
-        try:
-            value = yaml.load(text, Loader=_SafeLoader)  # noqa: S506 (a SafeLoader)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the value of --set {override} is not valid YAML", found=str(error)) from None
+        value = parsed(text, f"--set {override}")
         data = _with(data, keys, value, override)
     return data
+
+
+def parsed(text: str, option: str) -> Any:
+    """The value of an option, read as YAML. Raises ConfigError for text that is none, naming the option."""
+    try:
+        return yaml.load(text, Loader=_SafeLoader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of {option} is not valid YAML", found=" ".join(str(error).split())) from None
 
 
 def _with(node: Any, keys: list[str], value: Any, override: str) -> Any:

@@ -54,10 +54,17 @@ def pack(
     packer: Annotated[
         str,
         typer.Option(
-            help="[b]concat[/b]: cut the stream; [b]windowed[/b]: best fit within a window, moving no visit out."
+            help="[b]windowed[/b]: best fit within a window, moving no visit out; [b]concat[/b]: cut the stream."
         ),
-    ] = "concat",
-    window: Annotated[str | None, typer.Option(help="Visits of a window: [b]1000[/b].")] = None,
+    ] = "windowed",
+    window: Annotated[str | None, typer.Option(help="Visits of a window. Default: 1000.")] = None,
+    arrange: Annotated[
+        str | None,
+        typer.Option(
+            help="Put the sequences themselves in order, by the mean of the order's scores: "
+            "[b]'{kind: sorted, by: score}'[/b]."
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The name of the artifact. Default: packs/ and the order's.")] = None,
     workspace: Workspace = DEFAULT,
     runtime: Runtime = "local",
@@ -66,12 +73,14 @@ def pack(
 ) -> None:
     """Pack an order into sequences, and print what that costs: fill, cuts, how far visits move, how the order blurs.
 
-    Example:  gradatim pack orders/mix --tokens 2048 --packer windowed -w work
+    Example:  gradatim pack orders/mix --tokens 2048 --window 500 -w work
     """
+    from corpus.config import parsed
     from pipelines.commands.export import pack_command
     from pipelines.commands.workshop import RuntimeOptions
 
-    options = {"packer": packer, "sequence_tokens": tokens, "window": window}
+    settings = parsed(arrange, "--arrange") if arrange else None
+    options = {"packer": packer, "sequence_tokens": tokens, "window": window, "arrange": settings}
     pack_command(order, workspace, options, RuntimeOptions(runtime, workers, master), name=name)
 
 
