@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import yaml
+from pydantic import ValidationError
 
 from corpus.artifacts import Artifact, InputRef
 from corpus.config import nearest
@@ -53,13 +54,24 @@ class Mixture:
                 f"{artifact.name} is not a mixture of `gradatim mix build`", found=f"kind {artifact.manifest.kind}",
                 where=str(artifact.folder), fix="gradatim ls lists what there is",
             )  # fmt: skip
-        allocation = Allocation.model_validate_json(files[ALLOCATION].read_bytes())
+        allocation = read_allocation(files[ALLOCATION])
         return cls(artifact, allocation, yaml.safe_load(files[SETTINGS].read_text(encoding="utf-8")))
 
     @property
     def visits(self) -> Path:
         """The table of visits."""
         return self.artifact.folder / VISITS
+
+
+def read_allocation(path: Path) -> Allocation:
+    """Read what was allocated. Raises ArtifactError for a file that another version wrote otherwise."""
+    try:
+        return Allocation.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(
+            "this allocation cannot be read", found=str(error.errors()[0]["msg"]), where=str(path),
+            fix="build the mixture again: it may be of another version of gradatim",
+        ) from None  # fmt: skip
 
 
 class Mixing:
@@ -117,9 +129,10 @@ class Mixing:
 
     def misdeclared(self) -> list[str]:
         """What the sources hold where it is not what was declared, one sentence each."""
-        said = []
-        for name, one in self.settings.declare.items():
-            _, tokens = available(self.candidates).sources.get(name, (0, 0))
+        said, declared = [], self.settings.declare
+        held = available(self.candidates).sources if declared else {}
+        for name, one in declared.items():
+            _, tokens = held.get(name, (0, 0))
             if tokens != one.available:
                 said.append(f"{name} was declared with {amount(one.available)} tokens and holds {amount(tokens)}")
         return said

@@ -13,6 +13,7 @@ from corpus.fingerprints import fingerprint
 from corpus.shards import write_text
 from mixtures.allocation import Allocation, Component
 from pipelines.mix_measure import Measured
+from pipelines.mixing import ALLOCATION, read_allocation
 from pipelines.report import making
 from pipelines.report.figure import standalone
 from pipelines.report.mixture_figures import curves_figure, shares_figure, visits_figure
@@ -20,7 +21,6 @@ from pipelines.report.page import page
 from pipelines.report.quantities import count, percent, tokens
 from pipelines.report.workspace import Section, Workspace, manifest_link
 
-ALLOCATION = "allocation.json"
 LEAD = (
     "Which sources a run reads, in which shares, how often, and when: as asked, as allocated to the token, and what "
     "decided it where the two differ."
@@ -127,7 +127,7 @@ def allocation_of(artifact: Artifact | None) -> Allocation | None:
     """What was allocated, out of a mixture's artifact; None where there is none."""
     for path in artifact.files(".json") if artifact else []:
         if path.name == ALLOCATION:
-            return Allocation.model_validate_json(path.read_bytes())
+            return read_allocation(path)
     return None
 
 

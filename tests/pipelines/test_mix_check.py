@@ -15,7 +15,14 @@ from curriculum.order_shards import open_shards
 from mixtures.available import Available
 from mixtures.presets import PRESETS
 from mixtures.shares import MixtureError
-from pipelines.commands.mix import MixOptions, check_command, explain_command, plan_command, presets_command
+from pipelines.commands.mix import (
+    MixOptions,
+    check_command,
+    explain_command,
+    plan_command,
+    presets_command,
+    show_command,
+)
 from pipelines.commands.mix_diff import changes, diff_command
 from pipelines.commands.mix_tables import phase_bars
 from pipelines.commands.workshop import RuntimeOptions
@@ -66,6 +73,14 @@ def test_a_run_of_trillions_is_planned_without_data(tmp_path, capsys):
     image = (tmp_path / "w" / "mix" / "big.svg").read_text()
     assert image.startswith("<svg xmlns=")
     assert "&lt;" not in image
+
+
+def test_what_was_declared_is_held_against_what_there_is(folder, built):
+    work = mixing(folder / "mix.yaml", built, "declare={sqlite: 1M, debian: 1M, django: 1M, office: 1M}")
+    assert {one.available_tokens for one in work.plan().components} == {10**6}
+    said = work.misdeclared()
+    assert len(said) == 4
+    assert said[0].startswith("sqlite was declared with 1.00 M tokens and holds ")
 
 
 def test_check_lists_everything_that_is_short_at_once(folder, built, capsys):
@@ -259,3 +274,11 @@ def test_an_order_whose_shards_changed_since_is_refused(folder, tmp_path):
     held = Order(order)
     with pytest.raises(ArtifactError, match="is not the one that orders/mix was made from"):
         open_shards(held, tmp_path)
+
+
+def test_an_allocation_that_cannot_be_read_says_what_to_do(mixed, tmp_path):
+    shutil.copytree(mixed, tmp_path / "w")
+    path = tmp_path / "w" / "mixture" / "mix" / "allocation.json"
+    path.write_text(path.read_text().replace('"tokens"', '"tokenz"', 1))
+    with pytest.raises(ArtifactError, match="build the mixture again"):
+        show_command(tmp_path / "w", "mix")
