@@ -41,10 +41,10 @@ def checked(available: Available, config: MixtureConfig) -> Check:
         return Check(allocate(available, config))
     except MixtureError as error:
         asked = _uncapped(available, config)
-        short = [one for one in asked.components if one.epochs > one.max_visits] if asked else []
+        short = [one for one in asked.components if _visits(one, config) > one.max_visits] if asked else []
         if not short:
             return Check(asked, (error.render(),))
-        return Check(asked, tuple(_shortage(one) for one in short), _ways_out(available, config))
+        return Check(asked, tuple(_shortage(one, config) for one in short), _ways_out(available, config))
 
 
 def _uncapped(available: Available, config: MixtureConfig) -> Allocation | None:
@@ -56,7 +56,7 @@ def _uncapped(available: Available, config: MixtureConfig) -> Allocation | None:
     components = []
     for one in asked.components:
         cap = _cap(config, one)
-        bound = f"{one.bound}, past its cap" if one.epochs > cap else one.bound
+        bound = f"{one.bound}, past its cap" if _visits(one, config) > cap else one.bound
         components.append(one.model_copy(update={"max_visits": cap, "bound": bound}))
     return asked.model_copy(update={"components": tuple(components)})
 
@@ -74,11 +74,24 @@ def _keys_without_sources(available: Available, config: MixtureConfig) -> list[s
     return found
 
 
-def _shortage(one: Component) -> str:
-    if not one.available_tokens:
+def _shortage(one: Component, config: MixtureConfig) -> str:
+    held = sum(band.available_tokens for band in one.bands) if _curved(one, config) else one.available_tokens
+    if not held:
         return f"{one.name} needs {amount(one.tokens)} tokens, and holds none"
-    needs = f"{one.name} needs {amount(one.tokens)} tokens, {amount(one.available_tokens)} exist"
-    return f"{needs}: {one.epochs:.2f} visits, cap {one.max_visits:g}"
+    needs = f"{one.name} needs {amount(one.tokens)} tokens, {amount(held)} exist"
+    return f"{needs}: {_visits(one, config):.2f} visits, cap {one.max_visits:g}"
+
+
+def _visits(one: Component, config: MixtureConfig) -> float:
+    """The visits that a cap is held against: of the most read band, or along an upsampling curve of all there is."""
+    if _curved(one, config):
+        return one.tokens / max(sum(band.available_tokens for band in one.bands), 1)
+    return max(one.epochs, *(band.epochs for band in one.bands))
+
+
+def _curved(one: Component, config: MixtureConfig) -> bool:
+    asks = [config.sources.get(one.name), *((phase.sources or {}).get(one.name) for phase in config.phases)]
+    return any(ask is not None and ask.upsample is not None for ask in asks)
 
 
 def _cap(config: MixtureConfig, one: Component) -> float:

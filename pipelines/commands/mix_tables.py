@@ -14,7 +14,7 @@ from pipelines.commands.workshop import table_console
 from pipelines.mix_measure import Measured
 
 BAR = 60  # characters of a bar
-SHORT_FROM = 10**10  # larger counts are printed as 12.50 B
+SHORT_FROM = 10**9  # larger counts are printed as 12.50 B
 COLOURS = ("blue", "dark_orange3", "green4", "medium_purple3", "gold3", "cyan", "deep_pink3", "grey62")
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

@@ -28,7 +28,7 @@ from pipelines.commands.mix_tables import phase_bars
 from pipelines.commands.workshop import RuntimeOptions
 from pipelines.common_prefix import common_tokens
 from pipelines.mix_check import checked
-from pipelines.mix_settings import load_mix
+from pipelines.mix_settings import MixSettings, load_mix
 from pipelines.mixing import Mixture
 from tests.pipelines.small_mix import PHASES, mixing, write_mix
 
@@ -93,6 +93,16 @@ def test_check_lists_everything_that_is_short_at_once(folder, built, capsys):
     assert "set tokens:" in shown
     assert check_command(MixOptions(folder / "mix.yaml", built)) == 0
     assert "can be had as it is written" in capsys.readouterr().out
+
+
+def test_a_cap_counts_all_of_a_source_that_is_read_along_a_curve():
+    sources = {"web": {"share": "50%", "upsample": {"by": "edu"}, "max_visits": 2}, "books": "50%"}
+    held = Available({"web": (10_000, 10**6), "books": (10_000, 10**7)})
+    for tokens, short in (("3.9M", False), ("4.1M", True)):
+        settings = MixSettings.model_validate({"sources": sources, "tokens": tokens})
+        found = checked(held, settings)
+        assert bool(found.problems) is short
+    assert found.problems == ("web needs 2.05 M tokens, 1.00 M exist: 2.05 visits, cap 2",)
 
 
 def test_the_way_out_that_check_names_is_one(folder, built):
