@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import duckdb
 
 BATCH_ROWS = 122_880  # DuckDB's own row group
+_NAMES = ("source", "component", "phase")
 
 
 class DuckDBEngine:
@@ -65,7 +66,7 @@ class DuckDBEngine:
     def sort(self, visits: Visits, arrangement: Arrangement) -> Iterator[pa.RecordBatch]:
         """The visits that the arrangement keeps, in its order, with the columns of OUTPUT."""
         with self._open(visits) as db:
-            inner = "SELECT * FROM visits"
+            inner = f"SELECT * REPLACE ({_coded_names(db)}) FROM visits"
             for number, step in enumerate((*hash_steps("_hash", arrangement.seed), *arrangement.steps)):
                 inner = self._apply(db, step, inner, number)
             shown = {"score": arrangement.score, "rule": arrangement.rule}
@@ -115,6 +116,17 @@ class DuckDBEngine:
             if self.memory:
                 db.execute("SET memory_limit = ?", [self.memory])
         return self._opened
+
+
+def _coded_names(db: "duckdb.DuckDBPyConnection") -> str:
+    """The columns of names that all visits have, as enumerations in the order of the names: a byte or two to sort."""
+    found = db.sql(f"SELECT DISTINCT {', '.join(_NAMES)} FROM visits").to_arrow_table()
+    made = []
+    for name in _NAMES:
+        values = sorted(set(found[name].cast(pa.string()).to_pylist())) or [""]
+        listed = ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+        made.append(f"CAST({name} AS ENUM ({listed})) AS {name}")
+    return ", ".join(made)
 
 
 def _close(db: "duckdb.DuckDBPyConnection", spill: str) -> None:

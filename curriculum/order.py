@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ _TABLE_FORM = TableForm(
     level=1,
     dictionary=("source", "phase", "rule", "visit", "shard"),  # columns of few values
 )
+Item = TypeVar("Item")
 _AHEAD = 4  # batches that may wait for the writer
 _TABLE, _ENDS, _SHARD, _START = "order.parquet", "ends.npy", "shard.npy", "start.npy"
 
@@ -225,8 +226,7 @@ def write_order_files(
         }
         path = files.enter_context(atomic_path(folder / _TABLE))
         table = files.enter_context(TableWriter(path, ORDER_SCHEMA, _TABLE_FORM))
-        for group in _regrouped(_ahead(batches)):
-            rows = as_order(group)
+        for rows in _ahead(_encoded(_ahead(batches))):
             lengths, shard = rows["length"].to_numpy(), rows["shard"].to_numpy()
             _check(lengths, shard, len(shards), name)
             ends = tokens + np.cumsum(lengths, dtype=np.int64)
@@ -240,9 +240,15 @@ def write_order_files(
     return {"visits": table.total_rows, "tokens": tokens, "tokens_by_source": dict(sorted(by_source.items()))}
 
 
-def _ahead(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches, made in a thread of their own while those before are written: both work outside the GIL."""
-    waiting: Queue[pa.RecordBatch | BaseException | None] = Queue(_AHEAD)
+def _encoded(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """A table of ORDER_SCHEMA for each row group."""
+    for group in _regrouped(batches):
+        yield as_order(group)
+
+
+def _ahead(batches: Iterable[Item]) -> Iterator[Item]:
+    """The same items, made in a thread of their own while those before are written: both work outside the GIL."""
+    waiting: Queue[Item | BaseException | None] = Queue(_AHEAD)
     stopped = Event()
 
     def make() -> None:

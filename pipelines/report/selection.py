@@ -20,9 +20,9 @@ from matplotlib.ticker import FuncFormatter
 
 from corpus.artifacts import Artifact
 from corpus.shards import read_batches, read_table, write_text
-from pipelines.report.build import page
 from pipelines.report.figure import SERIES, colour, drawing, percent_axis, short_count, svg
 from pipelines.report.making import footer_of
+from pipelines.report.page import page
 from pipelines.report.quantities import count, percent, signed, tokens
 from pipelines.report.workspace import Section
 from pipelines.selecting import CutFile
