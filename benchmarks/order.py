@@ -1,8 +1,9 @@
 """How long an order of millions of documents takes to make, beside DuckDB's bare sort of the same rows.
 
 A synthetic pool of visits lies in one Parquet file: `ours` arranges it by a policy and writes the whole artifact (table
-with reasons, three arrays, checksums, manifest); the peer runs `COPY (SELECT * FROM visits ORDER BY score) TO ... (FORMAT
-parquet, COMPRESSION zstd)` on the same file. Each size runs in a process of its own, whose peak memory is printed.
+with reasons, three arrays, checksums, manifest); the peer runs `COPY (SELECT * FROM visits ORDER BY score) TO ...
+(FORMAT parquet, COMPRESSION zstd)` on the same file. Each size runs in a process of its own, whose peak memory is
+printed.
 
 Run it:  python -m benchmarks.order --documents 1M 10M 100M --memory 4GB
 """
@@ -45,7 +46,9 @@ def make_visits(path: Path, n: int) -> None:
                 "length": length, "source": source, "component": source, "phase": same, "rephrased": no,
                 "inherited": no, "visit": np.zeros(m, np.int32), "edu": rng.random(m, np.float32),
             }  # fmt: skip
-            arrays = [pa.array(made[name]) if isinstance(made[name], np.ndarray) else made[name] for name in schema.names]
+            arrays = [
+                pa.array(made[name]) if isinstance(made[name], np.ndarray) else made[name] for name in schema.names
+            ]
             writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=122_880)
 
 
@@ -110,7 +113,10 @@ def measured(what: str, visits: Path, folder: Path, memory: str, n: int, repeats
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         runs.append([float(value) for value in done.stdout.split()])
     seconds, cpu, peak = (min(values) for values in zip(*runs, strict=True))
-    print(f"  {what:<14}{seconds:8.2f} s {cpu:8.2f} s CPU {n / seconds / 1e6:7.2f} M documents/s {peak:6.2f} GB", flush=True)
+    print(
+        f"  {what:<14}{seconds:8.2f} s {cpu:8.2f} s CPU {n / seconds / 1e6:7.2f} M documents/s {peak:6.2f} GB",
+        flush=True,
+    )
     return seconds
 
 

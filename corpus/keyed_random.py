@@ -28,8 +28,8 @@ def keyed_uniforms(seed: int, keys: Iterable[str]) -> npt.NDArray[np.float64]:
 def digests(ids: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
     """An int64 for each id, shape (n,): its first 64 bits, as two's complement.
 
-    A document's id is an xxh3-128 in 32 hex digits (corpus/documents.py), so its first half is as good as random; an id of
-    another form gives the xxh3-64 of its text. Ids must not be null.
+    A document's id is an xxh3-128 in 32 hex digits (corpus/documents.py), so its first half is as good as random; an
+    id of another form gives the xxh3-64 of its text. Ids must not be null.
     """
     chunks = ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
     parts = [_digests(chunk.slice(at, _AT_ONCE)) for chunk in chunks for at in range(0, len(chunk), _AT_ONCE)]

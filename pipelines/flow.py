@@ -180,9 +180,7 @@ class Flow:
     def order(self, arm: str, mixture: Mixture, tokens: Artifact) -> Artifact:
         """Put the mixture's visits into the arm's order, phase by phase."""
         assert self.recipe.train is not None
-        policies = phase_orders(
-            self.recipe.train.arms[arm].order, mixed_orders(mixture.allocation, self.recipe.seed)
-        )
+        policies = phase_orders(self.recipe.train.arms[arm].order, mixed_orders(mixture.allocation, self.recipe.seed))
         return order_of_visits(
             self.shop, f"orders/{arm}", mixture.artifact, policies, mixture.allocation.phases,
             tokens=[tokens], shards=shard_names([TokenSource.of(tokens)]),

@@ -267,9 +267,7 @@ class MixLearning:
             shares = np.array([one.share for one in learned.shares])
         rounded = rounded_shares(shares, self.space.caps)
         predicted = predictions(learned.regressor, tables, np.array(rounded), self.space, mean)
-        return Learnt(
-            shares=dict(zip(self.names, rounded, strict=True)), gap=gap, learned=learned, predicted=predicted
-        )
+        return Learnt(shares=dict(zip(self.names, rounded, strict=True)), gap=gap, learned=learned, predicted=predicted)
 
     def shares(self, runs: Artifact, learned: Artifact, confirmed: Artifact) -> Artifact:
         """The mixture as YAML, its evidence, every run, and the predicted losses."""
