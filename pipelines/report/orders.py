@@ -146,18 +146,25 @@ def draw_repeats(axes: Axes, order: OrderFacts) -> None:
 
 
 def _figure(order: OrderFacts, names: list[str], bounds: tuple[float, float]) -> Any:
-    tokens = order.measured["tokens"]
-    with drawing(480, 400, rows=(1.15, 0.6, 1.0), top=22, gap=28) as (figure, (upper, middle, lower)):
-        draw_quality(upper, order, bounds)
-        draw_displacement(middle, order)
-        draw_shares(lower, order, names)
-        draw_phases((upper, middle, lower), order)
-        panel_title(upper, "mean score of the documents")
-        panel_title(middle, "mean distance from the nearest sort, of all visits")
-        panel_title(lower, "share of each source")
-        token_axis(lower, tokens, "tokens of the order")
-        shown = f"Quality, displacement and source shares along the order {order.arm.name}."
-        return svg(figure, f"order-{order.arm.number}", shown)
+    key = f"order-{order.arm.number}"
+    if not order.measured["scored_visits"]:
+        with drawing(480, 170, top=22) as (figure, panels):
+            _lowest_panel(panels, order, names)
+            return svg(figure, key, f"Source shares along the order {order.arm.name}.")
+    with drawing(480, 400, rows=(1.15, 0.6, 1.0), top=22, gap=28) as (figure, panels):
+        draw_quality(panels[0], order, bounds)
+        draw_displacement(panels[1], order)
+        panel_title(panels[0], "mean score of the documents")
+        panel_title(panels[1], "mean distance from the nearest sort, of all visits")
+        _lowest_panel(panels, order, names)
+        return svg(figure, key, f"Quality, displacement and source shares along the order {order.arm.name}.")
+
+
+def _lowest_panel(panels: Sequence[Axes], order: OrderFacts, names: list[str]) -> None:
+    draw_shares(panels[-1], order, names)
+    draw_phases(panels, order)
+    panel_title(panels[-1], "share of each source")
+    token_axis(panels[-1], order.measured["tokens"], "tokens of the order")
 
 
 def _repeats_figure(order: OrderFacts) -> Any:
