@@ -226,7 +226,7 @@ def _uses(config: MixtureConfig, supply: Mapping[str, Supply]) -> dict[str, list
 def _component(one: Supply, intervals: Sequence[PhaseAllocation]) -> Component:
     rows = [row for interval in intervals for row in interval.rows if row.component == one.key]
     bands = one.bands([row.tokens for row in rows])
-    read = [band for band in bands if any(band.weights)] or bands
+    read = [band for band in bands if one.curved or any(band.weights)] or bands
     bounds = list(dict.fromkeys(row.bound for row in rows if row.tokens or row.asked_share))
     return Component(
         name=one.key, sources=one.sources, sequence=one.sequence, by=one.quality.by if one.quality else None,

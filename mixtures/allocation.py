@@ -41,7 +41,8 @@ class Component(Config):
     Args:
         name: the key; sources: those of the token shards it stands for.
         sequence: of its documents; by: the score its bands are cut by, None without bands.
-        documents, available_tokens: what it holds in the bands that are read, each document once.
+        documents, available_tokens: what it holds in the bands that are read, each document once; under an upsampling
+            curve all of it, as its cap counts.
         max_visits: the cap; tokens: given in all; bound: what decided that, phase by phase, for people.
     """
 

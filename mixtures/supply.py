@@ -52,6 +52,11 @@ class Supply:
         """Tokens of all bands, each document once."""
         return sum(self._tokens)
 
+    @property
+    def curved(self) -> bool:
+        """Does an upsampling curve read it? Its cap then counts visits of the whole, unread bands included."""
+        return any(ask.upsample is not None for ask in self._asks if ask)
+
     def readable(self, ask: SourceConfig | None) -> int:
         """Tokens of the bands that a phase which asks so reads at all."""
         if ask is None or self.quality is None or ask.upsample:
