@@ -4,7 +4,7 @@ Phase by phase: what each component asks for (mixtures/weighing.py), kept within
 its cap on visits, then whole tokens by largest remainder. Caps hold over all phases together, and an earlier phase
 comes first, so that editing a later one changes nothing before it. A ramp counts with its exact integral.
 
-How it is used: `allocate(available(candidates, config), config)`; `allocation_table` shows the result.
+How it is used: `allocate(available(candidates, config), config)`.
 """
 
 import math

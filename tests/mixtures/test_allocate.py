@@ -10,7 +10,6 @@ from corpus.config import validated
 from corpus.errors import ConfigError
 from mixtures.allocate import allocate
 from mixtures.allocation import Allocation
-from mixtures.allocation_table import allocation_table, phase_table
 from mixtures.available import available
 from mixtures.config import MixtureConfig
 from mixtures.shares import MixtureError
@@ -335,7 +334,7 @@ def test_bad_values_are_refused_by_name():
         allocate({"void": (0, 0), "web": (1, 10)}, config_of(sources={"web": 0.5, "void": 0.5}, tokens=4))
 
 
-def test_the_tables_show_asked_given_and_what_bound():
+def test_asked_given_and_what_bound():
     config = config_of(
         sources={"web": 0.5, "wrap/*": 0.6}, tokens=11_000,
         phases=[{"name": "p", "tokens": "60%"}, {"name": "q", "tokens": "40%", "ramp": "40%", "sources": {"web": 1.0}}],
@@ -343,20 +342,16 @@ def test_the_tables_show_asked_given_and_what_bound():
     allocation = allocate(HELD, config)
     assert allocation.warnings[0] == "the shares sum to 1.1 and were divided by it"
     assert allocation.warnings[-1] == "not in the mixture, and not read: math"
-    web, wrap, total = allocation_table(allocation)
-    assert (web["given tokens"], wrap["given tokens"], total["given tokens"]) == ("6,200", "4,800", "11,000")
-    assert (wrap["documents"], wrap["available tokens"], wrap["visits"], wrap["worth"]) == (
-        "30",
-        "1,000",
-        "4.80",
-        "4.37",
-    )
-    rows = phase_table(allocation)
-    assert [(row["phase"], row["source"], row["share"]) for row in rows] == [
-        ("p", "web", "45.45%"), ("p", "wrap/*", "54.55%"),
-        ("q", "web", "45.45% to 100%"), ("q", "wrap/*", "54.55% to 0%"),
+    web, wrap = allocation.components
+    assert (web.tokens, wrap.tokens, allocation.tokens) == (6200, 4800, 11_000)
+    assert (wrap.documents, wrap.available_tokens, wrap.epochs) == (30, 1000, 4.8)
+    assert wrap.effective_epochs == pytest.approx(4.37, abs=0.005)
+    rows = [row for interval in allocation.intervals for row in interval.rows]
+    shares = [(row.component, round(float(row.start_share), 4), round(float(row.share), 4)) for row in rows]
+    assert shares == [
+        ("web", 0.4545, 0.4545), ("wrap/*", 0.5455, 0.5455), ("web", 0.4545, 1), ("wrap/*", 0.5455, 0)
     ]  # fmt: skip
-    assert rows[3]["bound by"] == "not asked"
+    assert rows[3].bound == "not asked"
 
 
 @properties
