@@ -52,7 +52,8 @@ def parse_share(value: Any) -> Any:
         except ValueError:
             raise ValueError(f"{text!r} is not a share; write for example 15% or 0.15") from None
     if isinstance(value, int | float) and not isinstance(value, bool) and not 0 <= value <= 1:
-        raise ValueError(f"{value} is not a share between 0 and 1; write {value:g}% if you mean per cent")
+        meant = f"; write {value:g}% if you mean per cent" if 1 < value <= 100 else ""
+        raise ValueError(f"{value} is not a share between 0 and 1{meant}")
     return value
 
 
