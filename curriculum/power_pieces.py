@@ -15,6 +15,16 @@ from corpus.errors import ConfigError
 from curriculum.arrangement import Ints
 
 
+def check_powers(shortest: int, longest: int) -> None:
+    """Raise ConfigError unless both are powers of two, the shortest first."""
+    if not (0 < shortest <= longest and shortest & (shortest - 1) == 0 and longest & (longest - 1) == 0):
+        raise ConfigError(
+            "pieces of documents need lengths that are powers of two",
+            expected="shortest <= longest, such as 256 and 8192",
+            found=f"shortest {shortest}, longest {longest}",
+        )
+
+
 def cut_to_powers(visits: pa.Table, *, shortest: int = 1, longest: int = 8192) -> pa.Table:
     """Cut every visit into pieces.
 
@@ -27,12 +37,7 @@ def cut_to_powers(visits: pa.Table, *, shortest: int = 1, longest: int = 8192) -
 
     Raises: ConfigError for lengths that are not powers of two, or out of order.
     """
-    if not (0 < shortest <= longest and shortest & (shortest - 1) == 0 and longest & (longest - 1) == 0):
-        raise ConfigError(
-            "pieces of documents need lengths that are powers of two",
-            expected="shortest <= longest, such as 256 and 8192",
-            found=f"shortest {shortest}, longest {longest}",
-        )
+    check_powers(shortest, longest)
     length = visits["length"].to_numpy().astype(np.int64)
     whole = length // longest
     rows = [np.repeat(np.arange(len(length)), whole)]

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from corpus.artifacts import Artifact, InputRef
-from corpus.shards import TableForm, TableWriter, atomic_path
+from corpus.shards import TableForm, TableWriter, atomic_path, read_table
 from curriculum.arrange import stream
 from curriculum.arrangement import Visits
 from curriculum.order import ROW_GROUP_VISITS, encode_names, write_order_files
 from curriculum.policies.base import OrderPolicy
+from curriculum.policies.length_cycles import LengthCycles
+from curriculum.power_pieces import cut_to_powers
 from curriculum.visits import VISIT_SCHEMA
 from pipelines.build import Workshop
 from pipelines.candidates import candidate_table, scores_of, shard_names
@@ -45,7 +48,10 @@ def order_of_visits(
     """
 
     def make(folder: Path) -> dict[str, Any]:
-        ordered = stream(mixture.files(), policies, phases=phases, engine=shop.order_engine())
+        visits: Visits = mixture.files()
+        if any(_pieces(policy) for policy in policies.values()):
+            visits = in_pieces(pa.concat_tables(read_table(path) for path in mixture.files()), policies)
+        ordered = stream(visits, policies, phases=phases, engine=shop.order_engine())
         return write_order_files(folder, ordered, name=name, shards=shards)
 
     config = {**_policy_config(policies, phases), "shards": list(shards)}
@@ -59,7 +65,7 @@ def order_of_tokens(shop: Workshop, name: str, tokens: Artifact, policy: OrderPo
     inputs: list[Artifact | InputRef] = [tokens, *scores.inputs]
 
     def make(folder: Path) -> dict[str, Any]:
-        visits: Visits = each_once(candidate_table(sources, scores.table))
+        visits = in_pieces(each_once(candidate_table(sources, scores.table)), {"": policy})
         return write_order_files(
             folder, stream(visits, policy, engine=shop.order_engine()), name=name, shards=shard_names(sources)
         )
@@ -79,6 +85,21 @@ def each_once(candidates: pa.Table) -> pa.Table:
         if field.name in made:
             candidates = candidates.append_column(field, made[field.name])
     return candidates
+
+
+def in_pieces(visits: pa.Table, policies: Mapping[str, OrderPolicy]) -> pa.Table:
+    """The visits, those of phases whose policy asks for pieces cut into powers of two."""
+    parts = []
+    for phase, policy in policies.items():
+        part = visits.filter(pc.equal(visits["phase"].cast(pa.string()), phase))
+        if cut := _pieces(policy):
+            part = cut_to_powers(part, shortest=cut[0], longest=cut[1])
+        parts.append(part)
+    return pa.concat_tables(parts)
+
+
+def _pieces(policy: OrderPolicy) -> tuple[int, int] | None:
+    return policy.pieces if isinstance(policy, LengthCycles) else None
 
 
 def write_visits(path: Path, visits: pa.Table) -> dict[str, int]:

@@ -57,6 +57,19 @@ def test_the_other_way_round_ends_with_the_worst(workspace, capsys):
     assert "ends with the worst" in capsys.readouterr().out
 
 
+def test_documents_are_cut_into_powers_of_two_on_request(workspace):
+    whole = order(workspace, TOKENS, kind="sorted", by="length", name="whole")
+    pieces = order(workspace, TOKENS, "pieces=[64, 256]", "schedule=growing", kind="length_cycles").table()
+    lengths = pieces["length"].to_numpy()
+    assert set(lengths[lengths >= 64].tolist()) == {64, 128, 256}
+    assert (np.diff(np.frexp(lengths)[1]) >= 0).all()
+    rows = pieces.select(["shard", "doc", "length"]).group_by(["shard", "doc"]).aggregate([("length", "sum")])
+    docs = whole.table().select(["shard", "doc", "length"])
+    assert sorted(map(tuple, (row.values() for row in docs.to_pylist()))) == sorted(
+        map(tuple, (row.values() for row in rows.to_pylist()))
+    )
+
+
 def test_folds_stand_where_the_reference_puts_them(workspace):
     made = order(workspace, TOKENS, "folds=3", kind="folding", by="edu")
     n = made.n_visits
