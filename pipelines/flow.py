@@ -13,7 +13,6 @@ from corpus.config import validated
 from corpus.shards import write_table
 from mixtures.mixed_orders import mixed_orders
 from pipelines.build import Workshop
-from pipelines.candidates import shard_names
 from pipelines.combining import combined, weights_of
 from pipelines.inputs import InputChecksums
 from pipelines.mix_settings import MixSettings
@@ -169,11 +168,9 @@ class Flow:
         """Share out the token budget over the sources and draw the document visits, exact to the token."""
         settings = self.recipe.mixture
         assert settings is not None
-        arms = self.recipe.train.arms.values() if self.recipe.train else ()
         data = {
             **settings.model_dump(exclude_unset=True), "seed": self.recipe.seed,
             "inputs": {"tokens": {"kind": "artifact", "artifact": tokens.name}},
-            "scores": {name: [name] for arm in arms for name in arm.score_names()},
         }  # fmt: skip
         return Mixing(self.shop, validated(MixSettings, data, "mixture"), self.base).drawn("mixture")
 
@@ -182,9 +179,8 @@ class Flow:
         assert self.recipe.train is not None
         policies = phase_orders(self.recipe.train.arms[arm].order, mixed_orders(mixture.allocation, self.recipe.seed))
         return order_of_visits(
-            self.shop, f"orders/{arm}", mixture.artifact, policies, mixture.allocation.phases,
-            tokens=[tokens], shards=shard_names([TokenSource.of(tokens)]),
-        )  # fmt: skip
+            self.shop, f"orders/{arm}", mixture.artifact, policies, mixture.allocation.phases, [TokenSource.of(tokens)]
+        )
 
     def trained(self, arm: str, order: Artifact, tokens: Artifact, heldout: Artifact, tokenizer: Artifact) -> Artifact:
         """Train one arm in a process of its own; a killed run goes on at its last checkpoint."""

@@ -134,7 +134,7 @@ class MixSettings(MixtureConfig):
         used: set[str] = set()
         for sources in (self.sources, *(phase.sources or {} for phase in self.phases)):
             for ask in sources.values():
-                used |= {choice.by for choice in (ask.keep, ask.upsample, ask.bands) if choice}
+                used |= {choice.by.removeprefix("-") for choice in (ask.keep, ask.upsample, ask.bands) if choice}
         orders = self.order.values() if isinstance(self.order, dict) else [self.order] if self.order else []
         used |= {column for policy in orders for column in score_columns_of(policy)}
         return {**{name: (name,) for name in sorted(used)}, **self.scores}

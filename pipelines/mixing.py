@@ -28,7 +28,7 @@ from mixtures.allocation import Allocation, amount
 from mixtures.available import Available, available
 from mixtures.mixed_orders import mixed_orders
 from pipelines.build import Workshop
-from pipelines.candidates import Scores, candidate_table, scores_of, shard_names
+from pipelines.candidates import Scores, candidate_table, scores_of
 from pipelines.mix_settings import MixSettings
 from pipelines.mix_sources import MixSources
 from pipelines.ordering import order_of_visits, write_visits
@@ -141,11 +141,9 @@ class Mixing:
         """Write `mixture/<name>` and `orders/<name>`. Raises as `plan`, and OrderError where an order cannot be had."""
         mixture = self.drawn(f"mixture/{name}")
         policies = self.settings.orders(mixed_orders(mixture.allocation, self.settings.seed))
-        tokens = [source.tokens for source in self.sources]
         order = order_of_visits(
-            self.shop, f"orders/{name}", mixture.artifact, policies, mixture.allocation.phases,
-            tokens=tokens, shards=shard_names(self.sources),
-        )  # fmt: skip
+            self.shop, f"orders/{name}", mixture.artifact, policies, mixture.allocation.phases, self.sources
+        )
         return mixture, order
 
     def drawn(self, name: str) -> Mixture:

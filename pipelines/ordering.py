@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from corpus.artifacts import Artifact, InputRef
-from corpus.shards import TableForm, TableWriter, atomic_path, read_table
+from corpus.shards import TableForm, TableWriter, atomic_path, read_schema, read_table
 from curriculum.arrange import stream
 from curriculum.arrangement import Visits
 from curriculum.order import ROW_GROUP_VISITS, encode_names, write_order_files
@@ -35,27 +35,46 @@ def order_of_visits(
     mixture: Artifact,
     policies: Mapping[str, OrderPolicy],
     phases: Sequence[str],
-    *,
-    tokens: Sequence[Artifact],
-    shards: Sequence[str],
+    sources: Sequence[TokenSource],
 ) -> Artifact:
     """Write the order of a mixture's visits: each phase by its policy, one after the other.
 
     Args:
-        phases: in the order they are read; tokens: the artifacts of the shards, whose names are `shards`.
+        phases: in the order they are read.
+        sources: the token shards that the mixture was drawn from, as it counts them.
 
-    Raises: OrderError where the visits cannot be arranged so.
+    A score that the visits do not hold is looked up beside their documents, so another order does not draw again.
+
+    Raises: OrderError where the visits cannot be arranged so; ConfigError for a score that no document has.
     """
+    held = read_schema(mixture.files()[0]).names
+    asked = [column for policy in policies.values() for column in score_columns_of(policy) if column not in held]
+    scores = scores_of(sources, {column: (column,) for column in asked})
+    shards = shard_names(sources)
 
     def make(folder: Path) -> dict[str, Any]:
         visits: Visits = mixture.files()
-        if any(_pieces(policy) for policy in policies.values()):
-            visits = in_pieces(pa.concat_tables(read_table(path) for path in mixture.files()), policies)
+        if asked or any(_pieces(policy) for policy in policies.values()):
+            visits = pa.concat_tables(read_table(path) for path in mixture.files()).unify_dictionaries()
+            visits = in_pieces(_scored(visits, candidate_table(sources, scores.table), asked), policies)
         ordered = stream(visits, policies, phases=phases, engine=shop.order_engine())
         return write_order_files(folder, ordered, name=name, shards=shards)
 
-    config = {**_policy_config(policies, phases), "shards": list(shards)}
-    return shop.build_here(name, "order", config=config, inputs=[mixture, *tokens], make=make)
+    config = {**_policy_config(policies, phases), "shards": shards}
+    inputs: list[Artifact | InputRef] = [mixture, *(source.tokens for source in sources), *scores.inputs]
+    return shop.build_here(name, "order", config=config, inputs=inputs, make=make)
+
+
+def _scored(visits: pa.Table, candidates: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The visits with scores of their documents."""
+    import polars as pl
+
+    documents = pl.DataFrame(candidates.select(["shard", "doc", *dict.fromkeys(names)]))
+    places = pl.DataFrame(visits.select(["shard", "doc"]))
+    found = places.join(documents, on=["shard", "doc"], how="left", maintain_order="left").to_arrow()
+    for name in dict.fromkeys(names):
+        visits = visits.append_column(name, found[name])
+    return visits
 
 
 def order_of_tokens(shop: Workshop, name: str, tokens: Artifact, policy: OrderPolicy) -> Artifact:

@@ -14,7 +14,6 @@ from corpus.config import Config, Count, Share, apply_overrides, load_yaml, near
 from corpus.errors import ConfigError
 from curriculum.kinds import Policy
 from mixtures.config import MixtureConfig
-from pipelines.phase_orders import score_columns_of
 from pipelines.stages.deduplicate import MinHashSettings
 from pipelines.stages.readers.base import InputConfig
 from raters.composite import CompositeSettings
@@ -86,11 +85,6 @@ class Arm(Config):
         None, description="how visits are put in order, in all phases or in each; null: as the mixture merges sources"
     )
     plan: Plan
-
-    def score_names(self) -> list[str]:
-        """The scores and labels that the arm's order reads."""
-        policies = self.order.values() if isinstance(self.order, dict) else [self.order] if self.order else []
-        return [name for policy in policies for name in score_columns_of(policy)]
 
 
 class Training(Config):

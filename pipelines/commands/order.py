@@ -79,9 +79,10 @@ def _ordered(shop: Workshop, name: str, held: Artifact, policy: OrderPolicy, pha
         )  # fmt: skip
     mixture = Mixture.open(held)
     tokens = [open_by_name(shop.root, ref.name) for ref in held.manifest.inputs if _is_tokens(shop.root, ref.name)]
-    shards = [f"{item.name}/{path.name}" for item in tokens for path in item.files(".npy")]
+    under = held.manifest.config.get("under", {})
+    sources = [TokenSource.of(item, under=under.get(item.name)) for item in tokens]
     policies = phase_policies(mixture, policy, phases)
-    return order_of_visits(shop, name, held, policies, mixture.allocation.phases, tokens=tokens, shards=shards)
+    return order_of_visits(shop, name, held, policies, mixture.allocation.phases, sources)
 
 
 def _is_tokens(root: Path, name: str) -> bool:

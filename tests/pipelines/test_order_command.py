@@ -93,6 +93,19 @@ def test_a_mixtures_visits_are_put_in_another_order(mix_folder, workspace):
     assert made.shards == Order(mixed).shards
 
 
+def test_a_score_that_the_draw_did_not_need_is_looked_up(mix_folder, workspace):
+    """The visits hold no score; the order has that of each document, and the mixture is not drawn again."""
+    mixture, _ = mixing(write_mix(mix_folder, "plain"), workspace).build("plain")
+    drawn = mixture.artifact.manifest.fingerprint
+    assert "edu" not in read_table(mixture.visits).column_names
+    made = order(workspace, "mixture/plain", kind="sorted", by="edu").table()
+    plain = Order.open(workspace / "orders/plain").table()
+    assert same_visits(made, plain)
+    assert made["score"].to_pylist() == sorted(made["score"].to_pylist())
+    assert made["score"].to_pylist() == made["doc"].to_pylist()  # the score of a document is its number
+    assert Artifact(workspace / "mixture/plain").manifest.fingerprint == drawn
+
+
 def test_one_phase_alone_is_put_in_another_order(workspace):
     before = Order.open(workspace / "orders" / "phased").table()
     made = order(workspace, "mixture/phased", kind="sorted", by="length", phases=["anneal"]).table()
@@ -143,7 +156,13 @@ def test_settings_are_read_as_in_a_recipe():
             "did you mean 'sources/sqlite/tokens'",
         ),
         ("mixture/phased", {"kind": "sorted", "by": "length", "phases": ["aneal"]}, [], ArtifactError, "'anneal'"),
-        ("mixture/mix", {"kind": "sorted", "by": "edu"}, [], OrderError, "no column 'edu'"),
+        (
+            "mixture/mix",
+            {"kind": "sorted", "by": "ede"},
+            [],
+            ConfigError,
+            "no input has a score 'ede'; did you mean 'edu'",
+        ),
     ],
 )
 def test_bad_input_names_the_field_and_the_way_out(workspace, given, options, overrides, error, message):
