@@ -3,7 +3,7 @@
 Scores come from the sidecars of the workspace where the tokens were made, for the documents they were made of or for
 those that these were taken from (pipelines/aligned_scores.py). A rephrasing that is not scored has its parent's.
 
-How it is used: `candidate_table([TokenSource.of(tokens)], {"edu": ("edu/score",)})`.
+How it is used: `candidate_table(sources, scores_of(sources, {"edu": ("edu/score",), "topic": ("meta.topic",)}))`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,21 +24,30 @@ from curriculum.visits import candidates
 from pipelines.aligned_scores import ScoreColumn, find_column, score_columns
 from pipelines.token_source import TokenSource
 
+FIELDS = ("url", "date", "lang", "style", "generator")
+META = "meta."
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of the documents behind some token shards.
+    """Scores and labels of the documents behind some token shards.
 
     Args:
-        table: `id` and a float32 column for each name; None where no score is asked for.
+        table: `id` and a float32 column for each score; None where none is asked for.
         inputs: the sidecars they were read from.
+        labels: `id` and a column of text for each label; None likewise. A label is a field of the documents (`lang`) or
+            a key of their meta (`meta.topic`).
     """
 
     table: pa.Table | None
     inputs: tuple[InputRef, ...]
+    labels: pa.Table | None = None
 
 
-def candidate_table(sources: Sequence[TokenSource], scores: pa.Table | None = None) -> pa.Table:
+_NOTHING = Scores(None, ())
+
+
+def candidate_table(sources: Sequence[TokenSource], scores: Scores = _NOTHING) -> pa.Table:
     """Candidates (curriculum.visits.CANDIDATE_SCHEMA) of all shards, numbered as `shard_names` lists them.
 
     Raises ConfigError where two inputs hold a source of the same name; SchemaError as `curriculum.visits.candidates`.
@@ -56,7 +65,13 @@ def candidate_table(sources: Sequence[TokenSource], scores: pa.Table | None = No
                         fix=f"set under: {source.name}, so that it is {source.name}/{name} there",
                     )  # fmt: skip
             shards.append((f"{source.tokens.name}/{path.name}", _renamed(docs, names)))
-    return candidates(shards, scores, _parents(sources))
+    table = candidates(shards, scores.table, _parents(sources))
+    if scores.labels is not None:
+        ids = pa.chunked_array([chunk for _, docs in shards for chunk in docs["id"].chunks], pa.string())
+        rows = pc.index_in(ids, value_set=scores.labels["id"])
+        for name in scores.labels.column_names[1:]:
+            table = table.append_column(name, scores.labels[name].take(rows))
+    return table
 
 
 def shard_names(sources: Iterable[TokenSource]) -> list[str]:
@@ -73,8 +88,11 @@ def scores_of(sources: Sequence[TokenSource], names: Mapping[str, Sequence[str]]
 
     Raises: ConfigError for a name that no input has a score for, naming the nearest.
     """
+    labels = {name: held[0] for name, held in names.items() if _is_label(held[0])}
+    names = {name: held for name, held in names.items() if name not in labels}
+    table = _labels(sources, labels) if labels else None
     if not names:
-        return Scores(None, ())
+        return Scores(None, (), table)
     tables: list[pa.Table] = []
     inputs: dict[str, InputRef] = {}
     found: set[str] = set()
@@ -98,9 +116,9 @@ def scores_of(sources: Sequence[TokenSource], names: Mapping[str, Sequence[str]]
             hint = nearest(held[0], known) if known else ""
             raise ConfigError(
                 f"no input has a score {shown!r}{hint}", where=f"scores.{name}",
-                fix="gradatim rate gives documents scores; name one of them",
+                fix=f"gradatim rate gives documents scores; labels are {', '.join(FIELDS)} and {META}KEY",
             )  # fmt: skip
-    return Scores(pa.concat_tables(tables), tuple(inputs[label] for label in sorted(inputs)))
+    return Scores(pa.concat_tables(tables), tuple(inputs[label] for label in sorted(inputs)), table)
 
 
 def direction_of(sources: Sequence[TokenSource], name: str) -> Better | None:
@@ -111,6 +129,38 @@ def direction_of(sources: Sequence[TokenSource], name: str) -> Better | None:
             if column is not None:
                 return column.score.better
     return None
+
+
+def _is_label(name: str) -> bool:
+    return name in FIELDS or name.startswith(META)
+
+
+def _labels(sources: Sequence[TokenSource], labels: Mapping[str, str]) -> pa.Table:
+    """`id` and the labels of every document behind the shards; a document found twice counts once."""
+    tables = []
+    for source in sources:
+        for documents in _documents(source):
+            for path in documents.files():
+                held = read_table(path, ["id", *dict.fromkeys(field.partition(".")[0] for field in labels.values())])
+                made = {name: _label(held, field) for name, field in labels.items()}
+                tables.append(pa.table({"id": held["id"], **made}))
+    if not tables:
+        raise ConfigError(
+            f"the documents behind these tokens are not here, so they have no {next(iter(labels.values()))!r}",
+            expected="tokens made from documents of a workspace",
+        )
+    return pa.concat_tables(tables)
+
+
+def _label(documents: pa.Table, field: str) -> pa.ChunkedArray | pa.Array:
+    if not field.startswith(META):
+        return documents[field]
+    key = field.removeprefix(META)
+    found = [
+        next((entry["value"] for entry in meta or () if entry["key"] == key), None)
+        for meta in documents["meta"].to_pylist()
+    ]
+    return pa.array(found, pa.string())
 
 
 def _first(columns: Sequence[ScoreColumn], held: Sequence[str], documents: Artifact) -> ScoreColumn | None:

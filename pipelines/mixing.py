@@ -93,7 +93,7 @@ class Mixing:
     @cached_property
     def candidates(self) -> pa.Table:
         """The documents that can be drawn, with their scores."""
-        return candidate_table(self.sources, self.scores.table)
+        return candidate_table(self.sources, self.scores)
 
     @cached_property
     def available(self) -> Available:

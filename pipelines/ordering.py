@@ -56,7 +56,7 @@ def order_of_visits(
         visits: Visits = mixture.files()
         if asked or any(_pieces(policy) for policy in policies.values()):
             visits = pa.concat_tables(read_table(path) for path in mixture.files()).unify_dictionaries()
-            visits = in_pieces(_scored(visits, candidate_table(sources, scores.table), asked), policies)
+            visits = in_pieces(_scored(visits, candidate_table(sources, scores), asked), policies)
         ordered = stream(visits, policies, phases=phases, engine=shop.order_engine())
         return write_order_files(folder, ordered, name=name, shards=shards)
 
@@ -84,7 +84,7 @@ def order_of_tokens(shop: Workshop, name: str, tokens: Artifact, policy: OrderPo
     inputs: list[Artifact | InputRef] = [tokens, *scores.inputs]
 
     def make(folder: Path) -> dict[str, Any]:
-        visits = in_pieces(each_once(candidate_table(sources, scores.table)), {"": policy})
+        visits = in_pieces(each_once(candidate_table(sources, scores)), {"": policy})
         return write_order_files(
             folder, stream(visits, policy, engine=shop.order_engine()), name=name, shards=shard_names(sources)
         )

@@ -70,6 +70,17 @@ def test_documents_are_cut_into_powers_of_two_on_request(workspace):
     )
 
 
+def test_labels_are_fields_of_the_documents_and_keys_of_their_meta(workspace):
+    """Blocking by the address of a page: subjects in turn, each page's visits together, and none without a label."""
+    made = order(workspace, TOKENS, "subject=url", kind="blocking", by="edu").table()
+    docs = [path for path in (workspace / "sources/sqlite/documents").glob("*.parquet")]
+    urls = dict(zip(*(read_table(docs[0], ["id", "url"])[name].to_pylist() for name in ("id", "url")), strict=True))
+    assert len(set(urls.values())) == len(urls) == made.num_rows
+    assert same_visits(made, order(workspace, TOKENS, kind="shuffled").table())
+    with pytest.raises(OrderError, match=r"no visit has a score 'edu, meta\.topic'"):
+        order(workspace, TOKENS, "subject=meta.topic", kind="blocking", by="edu")
+
+
 def test_folds_stand_where_the_reference_puts_them(workspace):
     made = order(workspace, TOKENS, "folds=3", kind="folding", by="edu")
     n = made.n_visits
