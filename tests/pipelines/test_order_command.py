@@ -135,14 +135,6 @@ def test_all_phases_are_put_in_order_one_after_the_other(workspace):
         assert lengths == sorted(lengths)
 
 
-@pytest.mark.spark
-def test_spark_gives_the_same_bytes(workspace):
-    for kind, overrides in (("folding", ["folds=3"]), ("sorted", [])):
-        here = order(workspace, TOKENS, *overrides, kind=kind, by="edu", name="here")
-        there = order(workspace, TOKENS, *overrides, kind=kind, by="edu", name="there", runtime="spark")
-        assert there.table().equals(here.table())
-
-
 def test_settings_are_read_as_in_a_recipe():
     policy = policy_of({"kind": "sorted", "by": "level, -edu"}, ["missing=last", "jitter=1K"])
     assert (policy.by, policy.missing, policy.jitter) == (("level", "-edu"), "last", 1000)

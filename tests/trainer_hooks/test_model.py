@@ -29,7 +29,8 @@ def test_fused_loss_and_gradients_equal_the_plain_ones(n, vocabulary, seed):
     ours, plain = linear_cross_entropy(a[0], a[1], targets), F.cross_entropy(b[0] @ b[1].t(), targets)
     (3 * ours).backward()
     (3 * plain).backward()
-    assert float(ours.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+    # float32 logits of about 10 are right to 1e-6, whatever is left of them in a small loss
+    assert float(ours.detach()) == pytest.approx(float(plain.detach()), rel=1e-5, abs=2e-6)
     for x, y in zip(a, b, strict=True):
         torch.testing.assert_close(x.grad.double(), y.grad, rtol=1e-4, atol=1e-6)
 
