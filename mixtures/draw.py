@@ -37,6 +37,9 @@ Ints = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.integer]
 PLACE = pa.field("place", pa.int64(), nullable=False)
 _THREADS = 8
+# Apart from the seed of orders: the last epoch takes the documents of the lowest hashes, and a shuffle by the same
+# hashes would read all of them at its beginning.
+_DRAW_SEED = 0x64726177
 
 
 def draw(candidates: pa.Table, allocation: Allocation, seed: int) -> pa.Table:
@@ -146,7 +149,8 @@ class _Draw:
             part = self.candidates.select(["digest", "shard", "doc"]).take(pa.array(rows)).combine_chunks()
             order = [rows[canonical_sort(part, [part["shard"].to_numpy(), part["doc"].to_numpy()])]] * epochs
         else:
-            order = [self._permuted(rows, visit_hashes(self.seed, self.digest[rows], epoch)) for epoch in range(epochs)]
+            seed, digest = self.seed ^ _DRAW_SEED, self.digest[rows]
+            order = [self._permuted(rows, visit_hashes(seed, digest, epoch)) for epoch in range(epochs)]
         return np.concatenate(order), epochs
 
     def _permuted(self, rows: Rows, hashes: Ints) -> Rows:

@@ -430,3 +430,14 @@ def test_a_share_of_zero_is_read_not_at_all():
     _, visits = drawn(table, config_of(sources={"web": 1.0, "code": 0.0}, tokens=10))
     assert set(visits["source"].to_pylist()) == {"web"}
     assert CANDIDATE_SCHEMA.names == visits.column_names[: len(CANDIDATE_SCHEMA.names)]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_shuffle_of_the_same_seed_spreads_the_last_epoch(seed):
+    """The last, partial epoch is a sample by hash; the control must not read that sample first."""
+    table = pool({"web": [1] * 4000})
+    config = config_of(sources={"web": 1.0}, tokens=5000)
+    order = arrange(draw(table, allocated(table, config), seed), Shuffled(seed=seed))
+    places = np.flatnonzero(order["visit"].to_numpy() == 1) / order.num_rows
+    assert len(places) == 1000
+    assert abs(places.mean() - 0.5) < 4 * (1 / np.sqrt(12 * 1000))
