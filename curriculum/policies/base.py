@@ -33,6 +33,7 @@ End = Literal["high", "low", "mixed"]
 Ask = Callable[[str], pa.Table]
 """Answers a small SQL query over the table `visits`, for policies that must know which names there are."""
 
+LINE_SEED = 0x6C696E65  # of the hash that decides between equal scores in a numbered line
 _JITTER_SEED = 0x6A69  # apart from the seed that decides ties, so that a jittered shuffle is not the shuffle again
 
 
@@ -121,7 +122,18 @@ class MergedPolicy(OrderPolicy):
 
     def steps(self, groups: tuple[str, ...], ask: Ask) -> tuple[Step, ...]:
         """What the keys need to know of a visit; `groups` are the columns whose values part the visits into lines."""
-        return (Rank(by=self.line(), within=groups),)
+        return self.numbered(groups)
+
+    def numbered(
+        self, groups: tuple[str, ...], *, before: str | None = None, total: str | None = None
+    ) -> tuple[Step, ...]:
+        """Steps that add `_rank` and `_count` (and the tokens `before` each visit, and of its line in `total`).
+
+        Visits with equal scores stand in the line by a hash of their own. With `_hash`, a cut through them would leave
+        the low hashes on one side, and a shuffle by `_hash` of the other side would read them late.
+        """
+        line = Rank(by=(*self.line(), "_line"), within=groups, before=before, total=total)
+        return (*hash_steps("_line", self.seed ^ LINE_SEED), line)
 
     def keys(self) -> tuple[str, ...]:
         """The sort that makes the order out of what `steps` found."""

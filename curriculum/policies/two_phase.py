@@ -12,7 +12,7 @@ from corpus.config import Share
 from curriculum.arrangement import Arrangement, Keep, Rank, column
 from curriculum.exact import double, fraction
 from curriculum.keyed_hash import hash_steps
-from curriculum.policies.base import Ask, OrderPolicy, ScorePolicy
+from curriculum.policies.base import LINE_SEED, Ask, OrderPolicy, ScorePolicy
 from curriculum.policies.shuffled import Shuffled
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class TwoPhase(ScorePolicy):
         made = []
         for policy, side, label in ((self.first, early, "first part: "), (self.last, f"NOT ({early})", "last part: ")):
             for part in policy.arrangements(ask):
-                steps = (*hash_steps("_cut_hash", self.seed), line, Keep(side), *part.steps)
+                steps = (*hash_steps("_cut_hash", self.seed ^ LINE_SEED), line, Keep(side), *part.steps)
                 reasons = tuple(label + reason for reason in part.reasons)
                 made.append(Arrangement(part.seed, steps, part.keys, part.rule, self.score(), reasons))
         return tuple(made)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from corpus.config import Share
-from curriculum.arrangement import Rank, Step
+from curriculum.arrangement import Step
 from curriculum.exact import double
 from curriculum.policies.base import Ask, End, ScorePolicy
 
@@ -23,7 +23,7 @@ class CurriculumWarmup(ScorePolicy):
 
     def steps(self, groups: tuple[str, ...], ask: Ask) -> tuple[Step, ...]:
         """The tokens before each visit in its line."""
-        return (Rank(by=self.line(), within=groups, before="_tokens_before", total="_tokens"),)
+        return self.numbered(groups, before="_tokens_before", total="_tokens")
 
     def keys(self) -> tuple[str, ...]:
         """The line in the beginning; then the hash, which ties are decided by anyway."""

@@ -18,8 +18,11 @@ from tests.curriculum.policy_cases import KINDS, policies, policy_of, visits_tab
 few = properties.__class__(parent=properties, max_examples=3)
 pytestmark = pytest.mark.filterwarnings("error")
 SCORED = [kind for kind, model in KINDS.items() if issubclass(model, ScorePolicy)]
-# Kinds that read the line as it is, or cut it by rank alone: with equal scores they are the shuffle of their seed.
-SHUFFLED_WHEN_EQUAL = ["sorted", "banded", "curriculum_warmup", "segment", "two_phase"]
+# Kinds that cut the line and shuffle, each with settings that cut it in the middle of equal scores.
+CUT = {
+    "banded": {"bands": 2}, "curriculum_warmup": {"tokens": 0.3}, "segment": {"front": 0.3, "back": 0},
+    "two_phase": {"last_tokens": 0.5},
+}  # fmt: skip
 
 
 def keys_of(table):
@@ -64,15 +67,26 @@ def test_jitter_moves_no_visit_further_than_its_window(kind, window):
     assert window == 1 or max(moved) > 0 or kind == "two_phase"
 
 
-@pytest.mark.parametrize("kind", SHUFFLED_WHEN_EQUAL)
 @few
 @given(seed=st.integers(0, 2**64))
-def test_equal_scores_leave_the_shuffle_of_the_seed(kind, seed):
-    visits = visits_table(60, scores=np.ones(60), lengths=np.ones(60))
-    settings = {"back": 0.0, "front": 0.0} if kind == "segment" else {}
-    parts = {"first": {"kind": "shuffled", "seed": seed}, "last": {"kind": "shuffled", "seed": seed}}
-    by_score = arrange(visits, policy_of(kind, seed=seed, **settings, **(parts if kind == "two_phase" else {})))
+def test_equal_scores_leave_the_shuffle_of_the_seed(seed):
+    visits = visits_table(60, scores=np.ones(60))
+    by_score = arrange(visits, policy_of("sorted", seed=seed))
     assert keys_of(by_score) == keys_of(arrange(visits, policy_of("shuffled", seed=seed)))
+
+
+@pytest.mark.parametrize("kind", CUT)
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_cut_through_equal_scores_does_not_show_in_the_shuffle_behind_it(kind, seed):
+    """Two scores only: those of the low one that the cut leaves to the rest are read neither early nor late in it."""
+    scores = np.r_[np.zeros(2400), np.ones(1600)].astype(np.float32)
+    visits = visits_table(4000, scores=scores, lengths=np.full(4000, 5))
+    order = arrange(visits, policy_of(kind, seed=seed, **CUT[kind]))["score"].to_numpy()
+    cut = 2000 if kind in ("banded", "two_phase") else 1200
+    rest = order[cut:]
+    low = np.flatnonzero(rest == 0) / len(rest)
+    assert len(low) == 2400 - cut
+    assert abs(low.mean() - 0.5) < 4 / np.sqrt(12 * len(low))
 
 
 @pytest.mark.parametrize("kind", SCORED)
