@@ -6,8 +6,9 @@ those that these were taken from (pipelines/aligned_scores.py). A rephrasing tha
 How it is used: `candidate_table(sources, scores_of(sources, {"edu": ("edu/score",), "topic": ("meta.topic",)}))`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,21 +31,37 @@ META = "meta."
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores and labels of the documents behind some token shards.
+    """Scores and labels of the documents behind some token shards: found at once, read when they are asked for.
 
     Args:
-        table: `id` and a float32 column for each score; None where none is asked for.
-        inputs: the sidecars they were read from.
-        labels: `id` and a column of text for each label; None likewise. A label is a field of the documents (`lang`) or
-            a key of their meta (`meta.topic`).
+        inputs: the sidecars that hold the scores.
+        names: what the scores are called; columns: for each file of documents, the column that holds each.
+        fields: what each label is called, and the field that holds it; files: of the documents that have them.
     """
 
-    table: pa.Table | None
-    inputs: tuple[InputRef, ...]
-    labels: pa.Table | None = None
+    inputs: tuple[InputRef, ...] = ()
+    names: tuple[str, ...] = ()
+    columns: tuple[tuple[Path, Mapping[str, ScoreColumn]], ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+
+    @cached_property
+    def table(self) -> pa.Table | None:
+        """`id` and a float32 column for each score; None where none is asked for."""
+        if not self.names:
+            return None
+        return pa.concat_tables([_read(path, chosen, self.names) for path, chosen in self.columns])
+
+    @cached_property
+    def labels(self) -> pa.Table | None:
+        """`id` and a column of text for each label; None where none is asked for.
+
+        A label is a field of the documents (`lang`) or a key of their meta (`meta.topic`).
+        """
+        return _labels(self.files, self.fields) if self.fields else None
 
 
-_NOTHING = Scores(None, ())
+_NOTHING = Scores()
 
 
 def candidate_table(sources: Sequence[TokenSource], scores: Scores = _NOTHING) -> pa.Table:
@@ -80,7 +97,7 @@ def shard_names(sources: Iterable[TokenSource]) -> list[str]:
 
 
 def scores_of(sources: Sequence[TokenSource], names: Mapping[str, Sequence[str]]) -> Scores:
-    """Read scores by the names they have in a mixture.
+    """Find scores by the names they have in a mixture.
 
     Args:
         names: for each name the columns that hold it, as `find_column` reads them; one may score some inputs, and
@@ -88,37 +105,44 @@ def scores_of(sources: Sequence[TokenSource], names: Mapping[str, Sequence[str]]
 
     Raises: ConfigError for a name that no input has a score for, naming the nearest.
     """
-    labels = {name: held[0] for name, held in names.items() if _is_label(held[0])}
-    names = {name: held for name, held in names.items() if name not in labels}
-    table = _labels(sources, labels) if labels else None
-    if not names:
-        return Scores(None, (), table)
-    tables: list[pa.Table] = []
+    fields = {name: held[0] for name, held in names.items() if _is_label(held[0])}
+    names = {name: held for name, held in names.items() if name not in fields}
+    read: list[tuple[Path, Mapping[str, ScoreColumn]]] = []
+    files: list[Path] = []
     inputs: dict[str, InputRef] = {}
     found: set[str] = set()
     known: set[str] = set()
-    for source in sources:
+    for source in sources if names or fields else ():
         for documents in _documents(source):
-            columns = score_columns(source.root, documents)
+            files += documents.files()
+            columns = score_columns(source.root, documents) if names else []
             known |= {column.score.name for column in columns}
             chosen = {name: column for name, held in names.items() if (column := _first(columns, held, documents))}
             if not chosen or not documents.files():
                 continue
             found |= set(chosen)
-            tables += [_read(path, chosen, list(names)) for path in documents.files()]
+            read += [(path, chosen) for path in documents.files()]
             for column in chosen.values():
                 ref = Artifact(column.folder).ref
                 label = ref.name if source.origin is source.tokens else f"{source.name}: {ref.name}"
                 inputs[label] = InputRef(name=label, fingerprint=ref.fingerprint)
     for name, held in names.items():
         if name not in found:
-            shown = " or ".join(held)
-            hint = nearest(held[0], known) if known else ""
-            raise ConfigError(
-                f"no input has a score {shown!r}{hint}", where=f"scores.{name}",
-                fix=f"gradatim rate gives documents scores; labels are {', '.join(FIELDS)} and {META}KEY",
-            )  # fmt: skip
-    return Scores(pa.concat_tables(tables), tuple(inputs[label] for label in sorted(inputs)), table)
+            raise _no_score(name, held, known)
+    if fields and not files:
+        raise ConfigError(
+            f"the documents behind these tokens are not here, so they have no {next(iter(fields.values()))!r}",
+            expected="tokens made from documents of a workspace",
+        )
+    return Scores(tuple(inputs[label] for label in sorted(inputs)), tuple(names), tuple(read), fields, tuple(files))
+
+
+def _no_score(name: str, held: Sequence[str], known: Collection[str]) -> ConfigError:
+    return ConfigError(
+        f"no input has a score {' or '.join(held)!r}{nearest(held[0], known) if known else ''}",
+        where=f"scores.{name}",
+        fix=f"gradatim rate gives documents scores; labels are {', '.join(FIELDS)} and {META}KEY",
+    )
 
 
 def direction_of(sources: Sequence[TokenSource], name: str) -> Better | None:
@@ -135,27 +159,19 @@ def _is_label(name: str) -> bool:
     return name in FIELDS or name.startswith(META)
 
 
-def _labels(sources: Sequence[TokenSource], labels: Mapping[str, str]) -> pa.Table:
-    """`id` and the labels of every document behind the shards; a document found twice counts once."""
-    tables = []
-    for source in sources:
-        for documents in _documents(source):
-            for path in documents.files():
-                held = read_table(path, ["id", *dict.fromkeys(field.partition(".")[0] for field in labels.values())])
-                made = {name: _label(held, field) for name, field in labels.items()}
-                tables.append(pa.table({"id": held["id"], **made}))
-    if not tables:
-        raise ConfigError(
-            f"the documents behind these tokens are not here, so they have no {next(iter(labels.values()))!r}",
-            expected="tokens made from documents of a workspace",
-        )
-    return pa.concat_tables(tables)
+def _labels(files: Sequence[Path], fields: Mapping[str, str]) -> pa.Table:
+    """`id` and the labels of every document; one that is found twice has the same ones."""
+    columns = ["id", *dict.fromkeys(name.partition(".")[0] for name in fields.values())]
+    tables = (read_table(path, columns) for path in files)
+    return pa.concat_tables(
+        pa.table({"id": held["id"], **{name: _label(held, place) for name, place in fields.items()}}) for held in tables
+    )
 
 
-def _label(documents: pa.Table, field: str) -> pa.ChunkedArray | pa.Array:
-    if not field.startswith(META):
-        return documents[field]
-    key = field.removeprefix(META)
+def _label(documents: pa.Table, place: str) -> pa.ChunkedArray | pa.Array:
+    if not place.startswith(META):
+        return documents[place]
+    key = place.removeprefix(META)
     found = [
         next((entry["value"] for entry in meta or () if entry["key"] == key), None)
         for meta in documents["meta"].to_pylist()

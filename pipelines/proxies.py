@@ -125,7 +125,7 @@ class Proxy:
 
     def visits(self) -> tuple[pa.Table, str, pa.Table]:
         """What the run reads: visits in reading order, their identity, and a table of `source` and `length` for it."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define visits")
 
     def run(self, folder: Path, tally: Tally) -> Iterable[Path]:
         """Write `<run id>.json`, a ProxyResult: the one kept from an earlier design, or a new one.

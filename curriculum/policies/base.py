@@ -63,7 +63,7 @@ class OrderPolicy(Config):
 
     def stretches(self, ask: Ask) -> tuple[Arrangement, ...]:
         """The recipes before noise and jitter: what a subclass defines."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define stretches")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -137,11 +137,11 @@ class MergedPolicy(OrderPolicy):
 
     def keys(self) -> tuple[str, ...]:
         """The sort that makes the order out of what `steps` found."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define keys")
 
     def line(self) -> tuple[str, ...]:
         """Keys of the line that `_rank` counts along."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define line")
 
     def reason(self) -> str:
         """What the policy does with its line, for people: `ascending by edu`."""

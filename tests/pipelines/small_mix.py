@@ -26,6 +26,16 @@ NAMES = {
 """Packages of the bundled pages, and what their sources are called; `office` is German."""
 
 
+SHARES = {"sqlite": 0.4, "debian": 0.35, "django": 0.15, "office": 0.1}
+"""What `write_mix` asks for."""
+
+
+def tokens_by_source(table: pa.Table) -> dict[str, int]:
+    """Tokens of each source of an order or of visits."""
+    found = table.group_by("source").aggregate([("length", "sum")]).to_pylist()
+    return {row["source"]: row["length_sum"] for row in found}
+
+
 def write_pages(folder: Path) -> None:
     """Write `<source>.jsonl` for each of NAMES."""
     lines: dict[str, list[str]] = {}

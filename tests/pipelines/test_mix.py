@@ -26,10 +26,8 @@ from pipelines.commands.workshop import RuntimeOptions
 from pipelines.common_prefix import common_tokens
 from pipelines.mix_measure import measured
 from pipelines.mixing import Mixture
-from tests.pipelines.small_mix import NAMES, PHASES, mixing, score, write_mix
+from tests.pipelines.small_mix import NAMES, PHASES, SHARES, mixing, score, tokens_by_source, write_mix
 from tests.pipelines.small_recipe import gradatim
-
-SHARES = {"sqlite": 0.4, "debian": 0.35, "django": 0.15, "office": 0.1}
 
 
 @pytest.fixture
@@ -40,11 +38,6 @@ def folder(mix_folder):
 @pytest.fixture
 def built(mixed):
     return mixed
-
-
-def tokens_by_source(table):
-    found = table.group_by("source").aggregate([("length", "sum")]).to_pylist()
-    return {row["source"]: row["length_sum"] for row in found}
 
 
 # ---- what is built

@@ -30,9 +30,7 @@ from pipelines.common_prefix import common_tokens
 from pipelines.mix_check import checked
 from pipelines.mix_settings import MixSettings, load_mix
 from pipelines.mixing import Mixture
-from tests.pipelines.small_mix import PHASES, mixing, write_mix
-
-SHARES = {"sqlite": 0.4, "debian": 0.35, "django": 0.15, "office": 0.1}
+from tests.pipelines.small_mix import PHASES, SHARES, mixing, write_mix
 
 
 @pytest.fixture
@@ -43,11 +41,6 @@ def folder(mix_folder):
 @pytest.fixture
 def built(mixed):
     return mixed
-
-
-def tokens_by_source(table):
-    found = table.group_by("source").aggregate([("length", "sum")]).to_pylist()
-    return {row["source"]: row["length_sum"] for row in found}
 
 
 # ---- plan and check
