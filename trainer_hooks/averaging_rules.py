@@ -14,7 +14,7 @@ import numpy as np
 
 from corpus.config import nearest
 from corpus.errors import ConfigError
-from trainer_hooks.schedules import SHAPES, Floats
+from trainer_hooks.shapes import SHAPES, Floats
 
 
 def coefficients(kind: str, m: int, alpha: float = 0.2) -> Floats:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from corpus.errors import ConfigError
 from trainer_hooks.plan import ResolvedPlan
-from trainer_hooks.schedules import SHAPES, Floats
+from trainer_hooks.shapes import SHAPES, Floats
 
 DECILES = 10
 
@@ -62,35 +62,35 @@ def step_learning_rates(resolved: ResolvedPlan) -> Floats:
     return learning_rate((np.arange(resolved.steps) + 0.5) * resolved.step_tokens, resolved)
 
 
-def averaged_step_rates(resolved: ResolvedPlan) -> Floats:
-    """The rate at which each step counts in the average, shape (steps,).
+def averaged_step_rates(resolved: ResolvedPlan, average: str) -> Floats:
+    """The rate at which each step counts in an average of the plan, by its name; shape (steps,).
 
     A step's update is in every checkpoint taken at or after it, so its rate is weighed by the sum of their
-    coefficients. Without averaging this is `step_learning_rates`. Source: arXiv 2507.17634, the duality.
+    coefficients. Source: arXiv 2507.17634, the duality.
     """
-    rates = step_learning_rates(resolved)
-    if not resolved.marks:
-        return rates
+    rates, followed = step_learning_rates(resolved), resolved.averages[average]
     ends = (np.arange(resolved.steps) + 1) * resolved.step_tokens
-    later = np.cumsum(np.asarray(resolved.coefficients)[::-1])[::-1]
+    later = np.cumsum(np.asarray(followed.coefficients)[::-1])[::-1]
     counted: Floats = np.concatenate([later, [0.0]])
-    return rates * counted[np.searchsorted(np.asarray(resolved.marks), ends, side="left")]
+    return rates * counted[np.searchsorted(np.asarray(followed.marks), ends, side="left")]
 
 
-def lr_mass(resolved: ResolvedPlan, lengths: npt.ArrayLike, scores: npt.ArrayLike, *, averaged: bool = False) -> Floats:
+def lr_mass(
+    resolved: ResolvedPlan, lengths: npt.ArrayLike, scores: npt.ArrayLike, *, average: str | None = None
+) -> Floats:
     """The share of the learning rate's mass that each quality decile of the data receives, shape (10,), lowest first.
 
     Args:
         lengths: tokens of each visit, in the order's sequence, shape (visits,).
         scores: the visits' scores, shape (visits,), higher is better; NaN means not scored and is left out.
-        averaged: weigh each step by its share in the averaged weights.
+        average: the name of an average of the plan; each step is then weighed by its share in those weights.
 
     Deciles hold equal token mass of the scored data within the plan; a visit across a border is divided, and
     visits of equal score share what they receive by tokens. Visits beyond the plan's tokens are not counted.
     Shares sum to 1. Raises ConfigError when no visit within the plan is scored.
     Source: arXiv 2511.18903 (the rate weighs each sample); mass(d) = sum of rate x tokens in d over the total.
     """
-    rates = averaged_step_rates(resolved) if averaged else step_learning_rates(resolved)
+    rates = step_learning_rates(resolved) if average is None else averaged_step_rates(resolved, average)
     edges = np.arange(resolved.steps + 1) * float(resolved.step_tokens)
     cumulative = np.concatenate([[0.0], np.cumsum(rates * resolved.step_tokens)])
     ends = np.minimum(np.cumsum(np.asarray(lengths, dtype=np.float64)), resolved.tokens)

@@ -9,12 +9,14 @@ rate 0, or divide by an empty phase, is refused by name.
 
 from fractions import Fraction
 from itertools import pairwise
-from math import floor
 
 from corpus.errors import ConfigError
-from trainer_hooks.averaging_rules import coefficients
-from trainer_hooks.plan import Average, LengthValue, Phase, Plan, ResolvedPhase, ResolvedPlan
-from trainer_hooks.schedules import SHAPES
+from trainer_hooks.average_kinds import ResolvedAverage
+from trainer_hooks.average_resolution import resolve_average
+from trainer_hooks.lengths import LengthValue, half_up
+from trainer_hooks.phases import Phase, ResolvedPhase
+from trainer_hooks.plan import Plan, ResolvedPlan
+from trainer_hooks.shapes import SHAPES
 
 
 def resolve(plan: Plan) -> ResolvedPlan:
@@ -24,7 +26,7 @@ def resolve(plan: Plan) -> ResolvedPlan:
     would rise in a decay or stay at 0, or the averaging window does not fit.
     """
     step_tokens = plan.sequence_length * plan.batch_sequences
-    steps = _half_up(Fraction(plan.tokens, step_tokens))
+    steps = half_up(Fraction(plan.tokens, step_tokens))
     if steps < 1:
         raise ConfigError(
             "the plan is shorter than one optimizer step",
@@ -34,23 +36,23 @@ def resolve(plan: Plan) -> ResolvedPlan:
         )
     tokens = steps * step_tokens
     phases = _phases(plan, step_tokens, steps)
-    marks = _marks(plan.average, plan.tokens, step_tokens, steps)
+    averages = {
+        name: resolve_average(name, average, phases, plan.tokens, step_tokens, steps)
+        for name, average in plan.average.items()
+    }
+    keep = plan.keep.every
     return ResolvedPlan(
         plan=plan,
         step_tokens=step_tokens,
         steps=steps,
         tokens=tokens,
         phases=phases,
-        marks=marks,
         eval_every_steps=_every(plan.eval_every, "eval_every", plan.tokens, step_tokens),
         checkpoint_every_steps=_every(plan.checkpoint_every, "checkpoint_every", plan.tokens, step_tokens),
-        coefficients=tuple(coefficients(plan.average.kind, len(marks), plan.average.alpha).tolist()) if marks else (),
-        warnings=tuple(_warnings(plan, tokens, phases, marks)),
+        keep_every_steps=None if keep is None else _every(keep, "keep.every", plan.tokens, step_tokens),
+        averages=averages,
+        warnings=tuple(_warnings(plan, tokens, phases, averages)),
     )
-
-
-def _half_up(value: Fraction) -> int:
-    return floor(value + Fraction(1, 2))
 
 
 def _phases(plan: Plan, step_tokens: int, steps: int) -> tuple[ResolvedPhase, ...]:
@@ -60,7 +62,7 @@ def _phases(plan: Plan, step_tokens: int, steps: int) -> tuple[ResolvedPhase, ..
     position, start, level = Fraction(0), 0, plan.peak_lr
     for index, (phase, length) in enumerate(zip(plan.phases, exact, strict=True)):
         position += length
-        end = steps if position == plan.tokens or index == len(exact) - 1 else _half_up(position / step_tokens)
+        end = steps if position == plan.tokens or index == len(exact) - 1 else half_up(position / step_tokens)
         if length == 0:
             continue  # a phase of length 0 is no phase: no warm-up starts at the peak, no decay stays there
         where = f"phases.{index} ({phase.kind}: {phase.length})"
@@ -140,7 +142,7 @@ def _levels(phase: Phase, where: str, plan: Plan, level: float, *, first: bool) 
 
 
 def _every(length: LengthValue, name: str, total: int, step_tokens: int) -> int:
-    steps = _half_up(length.of(total) / step_tokens)
+    steps = half_up(length.of(total) / step_tokens)
     if steps < 1:
         raise ConfigError(
             f"{name} is shorter than half an optimizer step",
@@ -151,29 +153,15 @@ def _every(length: LengthValue, name: str, total: int, step_tokens: int) -> int:
     return steps
 
 
-def _marks(average: Average, total: int, step_tokens: int, steps: int) -> tuple[int, ...]:
-    """Equally spaced positions, the first a window before the end, the last at the end of the run."""
-    if average.kind == "none":
-        return ()
-    if average.last == 1:
-        return (steps * step_tokens,)
-    spacing = _half_up(average.window.of(total) / step_tokens / (average.last - 1))
-    first = steps - spacing * (average.last - 1)
-    if spacing < 1 or first < 1:
-        raise ConfigError(
-            f"{average.last} checkpoints do not fit into the averaging window",
-            expected=f"a window of {average.last - 1} to {steps - 1} steps of {step_tokens:,} tokens",
-            found=f"{average.window} = {float(average.window.of(total) / step_tokens):.1f} steps",
-            where="plan.average",
-            fix="change window, or average fewer checkpoints with last",
-        )
-    return tuple((first + i * spacing) * step_tokens for i in range(average.last))
-
-
-def _warnings(plan: Plan, tokens: int, phases: tuple[ResolvedPhase, ...], marks: tuple[int, ...]) -> list[str]:
+def _warnings(
+    plan: Plan, tokens: int, phases: tuple[ResolvedPhase, ...], averages: dict[str, ResolvedAverage]
+) -> list[str]:
     found = []
     if tokens != plan.tokens:
         found.append(f"{plan.tokens:,} tokens are rounded to {tokens:,}, a whole number of steps")
-    if marks and any(marks[0] < phase.start for phase in phases):
-        found.append(f"the averaging window starts at {marks[0]:,} tokens and spans a change of phase")
+    for name, average in averages.items():
+        if average.marks and any(average.marks[0] < phase.start for phase in phases):
+            found.append(
+                f"the window of average {name} starts at {average.marks[0]:,} tokens and spans a change of phase"
+            )
     return found

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer_hooks.schedules import SHAPES
+from trainer_hooks.shapes import SHAPES
 
 R = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
 GOLDEN = [

@@ -1,0 +1,1 @@
+"""What can be done at fixed points of every training step: stateful, in a given order, and checkpointed."""

@@ -1,0 +1,26 @@
+"""What a run minimises, as a head: a function from the last hidden states to a loss.
+
+The model applies the head inside its own forward pass, so that an objective works under any way of spreading the
+model. `next_token` is the head of plain training.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from trainer_hooks.linear_loss import linear_cross_entropy
+
+Head = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""(hidden (N, C), output matrix (V, C), targets (N,)) -> (the sum of losses, with its graph; each loss (N,), without)."""
+
+
+class Objective:
+    """Next-token prediction; others override `head`."""
+
+    def start(self, model: nn.Module, device: torch.device) -> None:
+        """Called once before training; loads what the objective needs beside the model."""
+
+    def head(self, inputs_BT: torch.Tensor, documents_BT: torch.Tensor | None) -> Head:
+        """The head for a batch; `documents` numbers the document of each token, where documents are masked."""
+        return linear_cross_entropy
