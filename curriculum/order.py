@@ -132,6 +132,15 @@ class Order:
         reach = self._ends[first : first + token_b - token_a]  # the last is among these: no visit is without tokens
         return first, first + int(np.searchsorted(reach, token_b, side="left")) + 1
 
+    def visit_numbers(self, token_a: int, token_b: int) -> npt.NDArray[np.int64]:
+        """The visit of each token in [token_a, token_b), as rows of the table; shape (token_b - token_a,), rising.
+
+        Raises OrderError as `visits_between`.
+        """
+        first, stop = self.visits_between(token_a, token_b)
+        ends = np.minimum(self._ends[first:stop], token_b)
+        return np.repeat(np.arange(first, stop), np.diff(ends, prepend=token_a))
+
     def read(self, token_a: int, token_b: int, token_arrays: Sequence[Ids]) -> Ids:
         """Gather tokens [token_a, token_b) of the ordered stream.
 

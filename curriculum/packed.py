@@ -202,6 +202,17 @@ class PackedOrder:
         low = token_a - first * self.sequence_tokens
         return np.concatenate(rows)[low : low + token_b - token_a]
 
+    def visit_numbers(self, token_a: int, token_b: int) -> npt.NDArray[np.int64]:
+        """The piece of each token in [token_a, token_b), as `visits` counts them, and -1 in padding."""
+        first, stop = self._sequences(token_a, token_b)
+        numbers = np.full((stop - first, self.sequence_tokens), -1, np.int64)
+        for row, number in enumerate(range(first, min(stop, self.n_sequences))):
+            pieces = self.packed.pieces(number)
+            laid = np.repeat(np.arange(pieces.start, pieces.stop), self.packed.length[pieces])
+            numbers[row, : len(laid)] = laid
+        low = token_a - first * self.sequence_tokens
+        return numbers.ravel()[low : low + token_b - token_a]
+
     def visits_between(self, token_a: int, token_b: int) -> tuple[int, int]:
         """The pieces, as `visits` counts them, that tokens [token_a, token_b) touch, half-open; empty in padding."""
         self._sequences(token_a, token_b)

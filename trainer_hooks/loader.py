@@ -46,6 +46,9 @@ class TokenOrder(Protocol):
     def visits_between(self, token_a: int, token_b: int) -> tuple[int, int]:
         """The visits that tokens [a, b) touch, as a half-open range of rows."""
 
+    def visit_numbers(self, token_a: int, token_b: int) -> npt.NDArray[np.int64]:
+        """The visit of each token in [a, b), shape (b - a,), and -1 where there is only padding."""
+
     def visits(self, first: int, stop: int) -> pa.Table:
         """Those visits, one row each, in reading order."""
 
@@ -117,12 +120,30 @@ class OrderedLoader:
 
         Raises ConfigError for a step outside the order.
         """
-        self._check(step)
-        first = step * self.batch_sequences + self._rank * self._local
-        T = self.sequence_length
-        stream = self.order.read(first * T, (first + self._local) * T + 1, self._arrays).astype(np.int64)
-        inputs, targets = stream[:-1].reshape(self._local, T), stream[1:].reshape(self._local, T)  # one memory
+        a, b = self._span(step)
+        stream, shape = self.order.read(a, b + 1, self._arrays).astype(np.int64), (self._local, self.sequence_length)
+        inputs, targets = stream[:-1].reshape(shape), stream[1:].reshape(shape)  # one memory
         return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+    def visit_numbers(self, step: int) -> Batch:
+        """The visits of this rank's inputs and of its targets, each (batch_sequences / dp_world, T) int64.
+
+        Rows of the order's visits, and -1 in padding. Raises ConfigError for a step outside the order.
+        """
+        a, b = self._span(step)
+        numbers, shape = self.order.visit_numbers(a, b + 1), (self._local, self.sequence_length)
+        return torch.from_numpy(numbers[:-1].reshape(shape)), torch.from_numpy(numbers[1:].reshape(shape))
+
+    def documents(self, step: int) -> tuple[pa.Table, torch.Tensor]:
+        """The visits that this rank's inputs come from, and the row of each token's visit in that table.
+
+        Rows are (batch_sequences / dp_world, T) int64, -1 in padding; the table is as `visits_of_step` gives it.
+        Raises ConfigError for a step outside the order.
+        """
+        a, b = self._span(step)
+        first, stop = self.order.visits_between(a, b)
+        numbers = torch.from_numpy(self.order.visit_numbers(a, b).reshape(self._local, self.sequence_length))
+        return self.order.visits(first, stop), torch.where(numbers < 0, -1, numbers - first)
 
     def steps(self) -> Iterator[int]:
         """The numbers of the remaining whole batches, without those to be skipped; does not move the loader."""
@@ -183,6 +204,12 @@ class OrderedLoader:
                 fix="keep batch_sequences as it was",
             )
         self.next_sample = position
+
+    def _span(self, step: int) -> tuple[int, int]:
+        """The tokens that this rank reads as inputs of a global batch, half open."""
+        self._check(step)
+        first = step * self.batch_sequences + self._rank * self._local
+        return first * self.sequence_length, (first + self._local) * self.sequence_length
 
     def _check(self, step: int) -> None:
         if not 0 <= step < self.n_batches:

@@ -63,6 +63,7 @@ def test_reading_equals_the_pieces_laid_end_to_end(tmp_path_factory, lengths, T,
         rows[at : at + read.packed.length[row]] = row
     touched = [row for row in dict.fromkeys(rows[a:b].tolist()) if row >= 0]
     assert list(range(*read.visits_between(a, b))) == touched
+    np.testing.assert_array_equal(read.visit_numbers(a, b), rows[a:b])
 
 
 def test_the_loader_reads_every_sequence(tmp_path):

@@ -166,3 +166,24 @@ def test_a_step_traces_back_to_the_visits_it_read(workspace):
         assert visits.column_names == table.column_names
         assert any(np.array_equal(tokens[at : at + 64], inputs) for at in range(len(tokens) - 63))
         assert sum(visits["length"].to_pylist()[1:-1]) < 64, "a visit that the step did not read"
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_documents_name_the_visit_of_every_token(workspace, world):
+    for rank in range(world):
+        loader = OrderedLoader(workspace.order, workspace.arrays, 16, 4, dp_rank=rank, dp_world=world)
+        for step in (0, 7, loader.n_batches - 1):
+            table, rows = loader.documents(step)
+            inputs, targets = loader.batch(step)
+            of_inputs, of_targets = loader.visit_numbers(step)
+            flat = of_inputs.flatten().tolist()
+            places = [workspace.order.locate(step * 64 + rank * (64 // world) + i) for i in range(64 // world)]
+            assert flat == [visit for visit, _ in places]
+            assert of_inputs.flatten()[1:].equal(of_targets.flatten()[:-1])
+            visits = [table.slice(row, 1).to_pylist()[0] for row in rows.flatten().tolist()]
+            found = [
+                workspace.arrays[visit["shard"]][visit["start"] + offset]
+                for visit, (_, offset) in zip(visits, places, strict=True)
+            ]
+            assert found == inputs.flatten().tolist()
+            assert targets.shape == of_targets.shape
