@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.report.plans import PlanFacts
 from pipelines.report.quantities import count, tokens
-from pipelines.report.runs import RunFacts
+from pipelines.report.runs import RAW, RunFacts
 
 LATE_EVALUATIONS = 4
 
@@ -58,7 +58,7 @@ def _difference(runs: list[RunFacts], heldout: str) -> str:
 
 def _late_movement(run: RunFacts, heldout: str) -> float:
     """The largest change between neighbouring evaluations of the raw weights among the last four."""
-    late = [line["nats_per_token"] for line in run.evaluations[heldout]["raw"][-LATE_EVALUATIONS:]]
+    late = [line["nats_per_token"] for line in run.evaluations[heldout][RAW][-LATE_EVALUATIONS:]]
     return float(np.abs(np.diff(late)).max()) if len(late) > 1 else 0.0
 
 
@@ -73,5 +73,5 @@ def _scale(runs: list[RunFacts], sets: list[tuple[str, int]]) -> str:
 
 def _plans_differ(plans: list[PlanFacts]) -> bool:
     orders = {str(plan.arm.order.manifest.config.get("policy")) for plan in plans if plan.arm.order is not None}
-    shapes = {(plan.plan.phases, plan.plan.marks, plan.plan.coefficients) for plan in plans}
+    shapes = {(plan.plan.phases, tuple(plan.plan.averages.values())) for plan in plans}
     return len(orders) > 1 and len(shapes) > 1

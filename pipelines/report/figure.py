@@ -26,6 +26,8 @@ INK, MUTED, RULE, PAPER = "#010203", "#010204", "#010205", "#010206"
 SERIES = tuple(f"#0102{number:02x}" for number in range(0x10, 0x18))
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 _VARIABLES |= {colour: f"--series-{i + 1}" for i, colour in enumerate(SERIES)}
+_DASHES = ((4, 2), (1, 2), (7, 2, 1, 2), (7, 3), (4, 2, 1, 2, 1, 2))
+_MARKERS = ("D", "s", "^", "v", "P")
 _DPI = 72
 _ROOTS = re.compile(r"(?m)^:root \{.*?^\}\n|^@media \(prefers-color-scheme: dark\) \{\n.*?^\}\n", re.S)
 _SHORT = re.compile(r"(\d\.\d)\d+")
@@ -79,6 +81,23 @@ def colour_variable(index: int) -> str:
 def source_variable(index: int) -> str:
     """The CSS variable of the n-th source's colour."""
     return _VARIABLES[source_colour(index)]
+
+
+def dashes(index: int) -> tuple[int, tuple[int, ...]]:
+    """The dash pattern of the n-th average of a run, as matplotlib takes it; solid lines are weights as trained."""
+    return 0, _DASHES[index % len(_DASHES)]
+
+
+def marker(index: int) -> str:
+    """The marker of the n-th average of a run; circles are weights as trained."""
+    return _MARKERS[index % len(_MARKERS)]
+
+
+def line_key(index: int) -> Markup:
+    """A short piece of the n-th average's line, for legends in HTML."""
+    pattern = " ".join(map(str, _DASHES[index % len(_DASHES)]))
+    line = f'<path d="M0 4h26" stroke="var(--ink)" stroke-width="1.5" stroke-dasharray="{pattern}"/>'
+    return Markup(f'<svg width="26" height="8" aria-hidden="true">{line}</svg>')
 
 
 @contextmanager

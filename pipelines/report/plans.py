@@ -8,18 +8,34 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from corpus.config import load_yaml, validated
-from pipelines.report.figure import INK, MUTED, colour, drawing, panel_title, percent_axis, svg, token_axis
+from pipelines.report.figure import (
+    INK,
+    MUTED,
+    colour,
+    dashes,
+    drawing,
+    line_key,
+    marker,
+    panel_title,
+    percent_axis,
+    svg,
+    token_axis,
+)
 from pipelines.report.orders import OrderFacts, draw_quality, draw_shares, quality_bounds
-from pipelines.report.quantities import count, percent
+from pipelines.report.quantities import count, listed, percent
 from pipelines.report.workspace import Arm, Section, Workspace, manifest_link
 from trainer_hooks.curves import averaged_step_rates, learning_rate, lr_mass
 from trainer_hooks.plan import ResolvedPlan
 
 PLAN = "plan.yaml"
 POINTS = 400
+MANY_MARKS = 40  # more checkpoints than this are a band, not dots
+
+Masses = dict[str, np.ndarray]  # by weights: raw, then each average by name; shape (10,), lowest decile first
 
 
 @dataclass(frozen=True)
@@ -58,11 +74,10 @@ def section(plans: list[PlanFacts], names: list[str]) -> Section:
             {
                 "arm": plan.arm,
                 "phases": _phases(plan.plan),
-                "average": _average(plan.plan),
+                "averages": _averages(plan.plan),
                 "svg": _figure(plan, names, quality_bounds(orders)),
                 "mass": _mass_figure(plan, masses),
-                "averaged": bool(plan.plan.marks),
-                "link": manifest_link(plan.arm.run) if plan.arm.run else "",
+                "link": manifest_link(plan.arm.run) if plan.arm.run else None,
                 "warnings": plan.plan.warnings,
             }
             for plan in plans
@@ -78,14 +93,8 @@ def _figure(facts: PlanFacts, names: list[str], bounds: tuple[float, float]) -> 
         at = np.linspace(0, plan.tokens, POINTS + 1)
         axes[0].plot(at, learning_rate(at, plan), color=colour(facts.arm.number), linewidth=2)
         panel_title(axes[0], "learning rate")
-        if plan.marks:
-            steps = (np.arange(plan.steps) + 0.5) * plan.step_tokens
-            counted = averaged_step_rates(plan)
-            axes[0].plot(steps, counted, color=INK, linewidth=1.2, linestyle=(0, (2, 2)))
-            for panel in axes:
-                panel.axvspan(plan.marks[0], plan.tokens, color=MUTED, alpha=0.13, linewidth=0)
-            height = np.full(len(plan.marks), learning_rate(plan.marks, plan))
-            axes[0].plot(plan.marks, height, linestyle="none", marker="o", markersize=4, color=INK)
+        for i, name in enumerate(plan.averages):
+            _draw_average(axes, plan, name, i)
         axes[0].set_ylim(0, plan.plan.peak_lr * 1.08)
         axes[0].yaxis.set_major_locator(MaxNLocator(4))
         axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -99,34 +108,45 @@ def _figure(facts: PlanFacts, names: list[str], bounds: tuple[float, float]) -> 
         return svg(figure, f"plan-{facts.arm.number}", label)
 
 
-def _mass(facts: PlanFacts) -> tuple[np.ndarray, np.ndarray] | None:
-    """Raw and averaged mass by quality decile; None without an order or without scores."""
+def _draw_average(axes: list[Axes], plan: ResolvedPlan, name: str, number: int) -> None:
+    """The rate at which each step counts in an average, its checkpoints on the curve, and its window behind."""
+    marks = plan.averages[name].marks
+    steps = (np.arange(plan.steps) + 0.5) * plan.step_tokens
+    axes[0].plot(steps, averaged_step_rates(plan, name), color=INK, linewidth=1.2, linestyle=dashes(number))
+    for panel in axes:
+        panel.axvspan(marks[0], plan.tokens, color=MUTED, alpha=0.13, linewidth=0)
+    if len(marks) <= MANY_MARKS:
+        height = learning_rate(marks, plan)
+        axes[0].plot(marks, height, linestyle="none", marker=marker(number), markersize=4, color=INK)
+
+
+def _mass(facts: PlanFacts) -> Masses | None:
+    """Mass by quality decile, as trained and in each average; None without an order or without scores."""
     if facts.order is None or not facts.order.measured["scored_visits"]:
         return None
     lengths = facts.order.table["length"].to_numpy()
     scores = facts.order.table["score"].to_numpy().astype(np.float64)
-    return lr_mass(facts.plan, lengths, scores), lr_mass(facts.plan, lengths, scores, averaged=True)
+    averaged = {name: lr_mass(facts.plan, lengths, scores, average=name) for name in facts.plan.averages}
+    return {"raw": lr_mass(facts.plan, lengths, scores), **averaged}
 
 
-def _mass_figure(facts: PlanFacts, masses: dict[str, tuple[np.ndarray, np.ndarray] | None]) -> Any:
+def _mass_figure(facts: PlanFacts, masses: dict[str, Masses | None]) -> Any:
     mass = masses[facts.arm.name]
     if mass is None:
         return ""
-    raw, averaged = mass
-    top = max(float(np.max(pair)) for pair in masses.values() if pair is not None)
+    top = max(float(np.max(list(each.values()))) for each in masses.values() if each is not None)
     deciles = np.arange(1, 11)
     with drawing(480, 200, top=12) as (figure, (axes,)):
-        width, shift = (0.38, 0.19) if facts.plan.marks else (0.7, 0.0)
-        shade = colour(facts.arm.number)
-        axes.bar(deciles - shift, raw, width, color=shade, linewidth=0)
-        if facts.plan.marks:
-            axes.bar(deciles + shift, averaged, width, color=shade, alpha=0.45, linewidth=0)
+        width = 0.8 / len(mass)
+        for i, shares in enumerate(mass.values()):
+            at = deciles + (i - (len(mass) - 1) / 2) * width
+            axes.bar(at, shares, width * 0.94, color=colour(facts.arm.number), alpha=_shade(i, len(mass)), linewidth=0)
         axes.axhline(0.1, color=INK, linewidth=1, linestyle=(0, (3, 2)))
         axes.set_xticks(deciles)
         axes.set_ylim(0, top * 1.12)
         axes.set_xlabel("tenth of the data by quality, best last")
         percent_axis(axes)
-        top_tenth = percent(float(raw[-1]))
+        top_tenth = percent(float(mass["raw"][-1]))
         label = f"Share of the learning rate's mass by quality in {facts.arm.name}: top tenth {top_tenth}."
         return svg(figure, f"mass-{facts.arm.number}", label)
 
@@ -143,13 +163,26 @@ def _phases(plan: ResolvedPlan) -> list[dict[str, str]]:
     ]
 
 
-def _average(plan: ResolvedPlan) -> str:
-    if not plan.marks:
-        return "no averaging: the run ends with its last weights"
-    share = (plan.tokens - plan.marks[0]) / plan.tokens
-    weights = ", ".join(f"{value:.2f}" for value in plan.coefficients)
-    kind = f"{plan.plan.average.kind} of {len(plan.marks)} checkpoints"
-    return f"{kind} over the last {percent(share)}, weights {weights} (oldest first)"
+def _shade(number: int, of: int) -> float:
+    """Bars of raw weights are solid, those of the averages paler one by one."""
+    return 1.0 - 0.75 * number / of
+
+
+def _averages(plan: ResolvedPlan) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "key": line_key(i), "text": _average(plan, name), "shade": _shade(i + 1, len(plan.averages) + 1)}
+        for i, name in enumerate(plan.averages)
+    ]
+
+
+def _average(plan: ResolvedPlan, name: str) -> str:
+    followed = plan.averages[name]
+    share = percent((plan.tokens - followed.marks[0]) / plan.tokens)
+    text = f"{followed.average.kind} of {count(len(followed.marks), 'checkpoints')} over the last {share}"
+    if len(followed.marks) > MANY_MARKS:
+        return text
+    weights = ", ".join(f"{value:.2f}" for value in followed.coefficients)
+    return f"{text}, weights {weights} (oldest first)"
 
 
 def _finding(plans: list[PlanFacts]) -> str:
@@ -159,19 +192,21 @@ def _finding(plans: list[PlanFacts]) -> str:
         end = "holds its peak rate" if ratio == 1 else "ends at rate 0"
         if 0 < ratio < 1:
             end = f"ends at 1/{1 / ratio:.3g} of its peak rate"
-        average = "and averages its last checkpoints" if facts.plan.marks else "without averaging"
-        said.append(f"{facts.arm.name} {end} {average}")
+        names = listed(list(facts.plan.averages))
+        said.append(f"{facts.arm.name} {end} {f'and is averaged as {names}' if names else 'without averaging'}")
     text = "; ".join(said)
     return f"Over {count(plans[0].plan.tokens, 'tokens')}, {text}."
 
 
-def _mass_finding(plans: list[PlanFacts], masses: dict[str, tuple[np.ndarray, np.ndarray] | None]) -> str:
+def _mass_finding(plans: list[PlanFacts], masses: dict[str, Masses | None]) -> str:
     said = []
     for facts in plans:
         mass = masses[facts.arm.name]
         if mass is not None:
-            tail = f" ({percent(float(mass[1][-1]))} in the averaged weights)" if facts.plan.marks else ""
-            said.append(f"{percent(float(mass[0][-1]))} in {facts.arm.name}{tail}")
+            tenth = {name: percent(float(shares[-1])) for name, shares in mass.items()}
+            raw = tenth.pop("raw")
+            tail = f" ({listed([f'{share} in {name}' for name, share in tenth.items()])})" if tenth else ""
+            said.append(f"{raw} in {facts.arm.name}{tail}")
     if not said:
         return ""
     given = "; ".join(said)

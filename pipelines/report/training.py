@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from pipelines.report.conclusions import conclusions
-from pipelines.report.figure import INK, colour, drawing, smoothed, svg, token_axis
+from pipelines.report.figure import INK, colour, dashes, drawing, line_key, marker, smoothed, svg, token_axis
 from pipelines.report.plans import PlanFacts
 from pipelines.report.quantities import listed
-from pipelines.report.runs import RunFacts, heldout_sets
+from pipelines.report.runs import RAW, RunFacts, heldout_sets
 from pipelines.report.workspace import Section, Workspace, manifest_link
 
 
@@ -34,6 +34,7 @@ def section(workspace: Workspace, runs: list[RunFacts], plans: list[PlanFacts]) 
             }
             for i, (name, size) in enumerate(sets)
         ],
+        "averages": [(name, line_key(i)) for i, name in enumerate(_averages_of(runs))],
         "table": _table(runs, sets),
         "arms": [(run.arm, manifest_link(run.arm.run)) for run in runs if run.arm.run],
         "caveat": conclusions(runs, plans, sets),
@@ -60,21 +61,22 @@ def _loss_figure(runs: list[RunFacts]) -> Any:
 
 
 def _heldout_figure(runs: list[RunFacts], heldout: str, number: int) -> Any:
-    """Held-out loss: solid for raw weights, dashed for averaged ones."""
+    """Held-out loss: solid for raw weights, a broken line for each average."""
+    names = _averages_of(runs)
     with drawing(480, 280, left=56) as (figure, (axes,)):
-        values = []
+        values: list[float] = []
         for run in runs:
-            for weights, lines in sorted(run.evaluations[heldout].items()):
+            for weights in run.weights:
+                lines = run.evaluations[heldout].get(weights, [])
                 at = [line["tokens"] for line in lines]
                 loss = [line["nats_per_token"] for line in lines]
-                values += loss[len(loss) // 4 :] if weights == "raw" else loss
-                averaged = weights == "averaged"
+                values += loss[len(loss) // 4 :] if weights == RAW else loss
                 axes.plot(
                     at,
                     loss,
                     color=colour(run.arm.number),
-                    linestyle=(0, (3, 2)) if averaged else "-",
-                    marker="D" if averaged else "o",
+                    linestyle="-" if weights == RAW else dashes(names.index(weights)),
+                    marker="o" if weights == RAW else marker(names.index(weights)),
                     markersize=4,
                     markeredgewidth=0,
                 )
@@ -82,6 +84,11 @@ def _heldout_figure(runs: list[RunFacts], heldout: str, number: int) -> Any:
         axes.set_ylabel("nats a token")
         token_axis(axes, max(run.steps[-1]["tokens"] for run in runs))
         return svg(figure, f"heldout-{number}", f"Held-out loss on {heldout}, raw and averaged weights.")
+
+
+def _averages_of(runs: list[RunFacts]) -> list[str]:
+    """The averages of all arms by name, each once; one name has one line in every figure."""
+    return list(dict.fromkeys(name for run in runs for name in run.weights[1:]))
 
 
 def _limit(axes: Any, values: np.ndarray) -> None:
@@ -107,11 +114,10 @@ def _heldout_finding(runs: list[RunFacts], heldout: str) -> str:
     said = []
     for run in runs:
         kinds = run.evaluations[heldout]
-        text = f"{run.arm.name} ends at {kinds['raw'][-1]['nats_per_token']:.3f} nats a token with its last weights"
-        if "averaged" in kinds:
-            text += f" and {kinds['averaged'][-1]['nats_per_token']:.3f} with the averaged ones"
-        said.append(text)
-    return f"On the held-out documents of {heldout}, {listed(said)}."
+        text = f"{run.arm.name} ends at {kinds[RAW][-1]['nats_per_token']:.3f} nats a token with its last weights"
+        averaged = [f"{kinds[name][-1]['nats_per_token']:.3f} as {name}" for name in run.weights[1:] if name in kinds]
+        said.append(text + (f" and, averaged, at {listed(averaged)}" if averaged else ""))
+    return f"On the held-out documents of {heldout}, {'; '.join(said)}."
 
 
 def _table(runs: list[RunFacts], sets: list[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -126,5 +132,6 @@ def _table(runs: list[RunFacts], sets: list[tuple[str, int]]) -> list[dict[str, 
         }
         for name, _ in sets
         for run in runs
-        for weights, lines in sorted(run.evaluations[name].items(), reverse=True)
+        for weights in run.weights
+        if (lines := run.evaluations[name].get(weights))
     ]

@@ -67,8 +67,13 @@ FILLER = " The rest of this page is an ordinary text about how a thing works and
 MODEL = {"vocabulary": 4096, "layers": 2, "width": 64}
 ARMS = {
     "shuffled": (Shuffled(by="composite"), "1/300", {"kind": "none"}),
-    "ascending": (Interleaved(by="composite"), "1/3", {"kind": "ema", "last": 6, "window": "10%"}),
+    "ascending": (
+        Interleaved(by="composite"),
+        "1/3",
+        {"ema": {"kind": "ema", "last": 6}, "mean": {"kind": "sma", "window": "20%"}},
+    ),
 }
+AVERAGING_GAIN = {"ema": 0.03, "mean": 0.02}
 
 
 def make_workspace(root: Path, *, arms: Sequence[str] = ("shuffled", "ascending"), pages: int = 160) -> Path:
@@ -368,9 +373,9 @@ def _metrics(arm: str, resolved: Any) -> list[dict[str, Any]]:
             {**at, "lr": float(rates[step - 1]), "loss": loss + 0.3 * float(noise[step - 1]), "grad_norm": 1.0}
         )
         if step % resolved.eval_every_steps == 0 or step == resolved.steps:
-            kinds = ["raw"] + ["averaged"] * bool(resolved.marks and step * resolved.step_tokens >= resolved.marks[0])
-            for kind in kinds:
-                nats = loss + 0.1 + 0.02 * float(noise[step - 1]) - 0.03 * (kind == "averaged")
+            begun = [name for name, kept in resolved.averages.items() if step * resolved.step_tokens >= kept.marks[0]]
+            for kind in ["raw", *begun]:
+                nats = loss + 0.1 + 0.02 * float(noise[step - 1]) - AVERAGING_GAIN.get(kind, 0.0)
                 lines.append(
                     {**at, "heldout": "web", "weights": kind, "nats_per_token": nats, "bits_per_byte": nats / 2.4}
                 )

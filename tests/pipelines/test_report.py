@@ -190,7 +190,7 @@ def test_losses_come_from_the_metrics_and_no_winner_is_named(page: Page, workspa
     assert text.count("no difference can be claimed from one seed") == 2
     assert not re.search(r"\b(wins|winner|outperforms|beats|superior)\b", text)
     lines = [json.loads(line) for line in (workspace / "runs/ascending/metrics.jsonl").read_text().splitlines()]
-    final = next(line for line in reversed(lines) if line.get("weights") == "averaged")
+    final = next(line for line in reversed(lines) if line.get("weights") == "ema")
     assert f"{final['nats_per_token']:.4f}" in text
     assert f"{final['bits_per_byte']:.4f}" in text
     metrics = copy / "runs/ascending/metrics.jsonl"
@@ -225,9 +225,9 @@ def test_orders_are_checked_to_hold_the_same_visits(page: Page, copy: Path) -> N
 def test_the_plan_and_the_mass_are_told_in_numbers(page: Page) -> None:
     text = " ".join(page.text.split())
     assert "shuffled ends at 1/300 of its peak rate without averaging" in text
-    assert "ascending ends at 1/3 of its peak rate and averages its last checkpoints" in text
-    mass = r"the best tenth of the data receives [\d.]+ % in shuffled; [\d.]+ % in ascending \([\d.]+ % in the averaged"
-    assert re.search(mass, text)
+    assert "ascending ends at 1/3 of its peak rate and is averaged as ema and mean" in text
+    mass = r"the best tenth of the data receives [\d.]+ % in shuffled; [\d.]+ % in ascending \([\d.]+ % in ema and "
+    assert re.search(mass + r"[\d.]+ % in mean\)", text)
 
 
 def test_rephrasings_show_gates_reasons_and_the_warning(page: Page) -> None:
