@@ -10,13 +10,13 @@ Shapes: B sequences, T tokens, H query heads, K key heads, D head size, C hidden
     model.loss(ids_BT, targets_BT).backward()
 """
 
-from functools import lru_cache
+from typing import overload
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer_hooks.linear_loss import linear_cross_entropy
+from trainer_hooks.linear_loss import IGNORED, Head, linear_cross_entropy
 from trainer_hooks.model_config import ModelConfig
 
 INIT_STD = 0.02
@@ -34,7 +34,9 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden, keys, bias=False)
         self.o_proj = nn.Linear(queries, config.hidden, bias=False)
 
-    def forward(self, x_BTC: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, x_BTC: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor, mask_B1TT: torch.Tensor | None
+    ) -> torch.Tensor:
         B, T, _ = x_BTC.shape
         size = self.config.head_size
         q_BHTD = self.q_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
@@ -42,7 +44,9 @@ class Attention(nn.Module):
         v_BKTD = self.v_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
         q_BHTD, k_BKTD = rotate(q_BHTD, cos_TD, sin_TD), rotate(k_BKTD, cos_TD, sin_TD)
         grouped = self.config.key_heads != self.config.heads
-        y_BHTD = F.scaled_dot_product_attention(q_BHTD, k_BKTD, v_BKTD, is_causal=True, enable_gqa=grouped)
+        y_BHTD = F.scaled_dot_product_attention(
+            q_BHTD, k_BKTD, v_BKTD, attn_mask=mask_B1TT, is_causal=mask_B1TT is None, enable_gqa=grouped
+        )
         out_BTC: torch.Tensor = self.o_proj(y_BHTD.transpose(1, 2).reshape(B, T, -1))
         return out_BTC
 
@@ -71,8 +75,10 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden, config.norm_eps)
         self.mlp = FeedForward(config)
 
-    def forward(self, x_BTC: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor) -> torch.Tensor:
-        x_BTC = x_BTC + self.self_attn(self.input_layernorm(x_BTC), cos_TD, sin_TD)
+    def forward(
+        self, x_BTC: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor, mask_B1TT: torch.Tensor | None
+    ) -> torch.Tensor:
+        x_BTC = x_BTC + self.self_attn(self.input_layernorm(x_BTC), cos_TD, sin_TD, mask_B1TT)
         out_BTC: torch.Tensor = x_BTC + self.mlp(self.post_attention_layernorm(x_BTC))
         return out_BTC
 
@@ -87,11 +93,12 @@ class Body(nn.Module):
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.hidden, config.norm_eps)
 
-    def forward(self, ids_BT: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids_BT: torch.Tensor, documents_BT: torch.Tensor | None = None) -> torch.Tensor:
         x_BTC: torch.Tensor = self.embed_tokens(ids_BT)
         cos_TD, sin_TD = rotary_table(ids_BT.shape[1], self.config.head_size, self.config.rope_theta, x_BTC.device)
+        mask_B1TT = None if documents_BT is None else document_mask(documents_BT)
         for block in self.layers:
-            x_BTC = block(x_BTC, cos_TD, sin_TD)
+            x_BTC = block(x_BTC, cos_TD, sin_TD, mask_B1TT)
         normed_BTC: torch.Tensor = self.norm(x_BTC)
         return normed_BTC
 
@@ -113,15 +120,49 @@ class Decoder(nn.Module):
         if seed is not None:
             self._initialise(seed)
 
-    def forward(self, ids_BT: torch.Tensor) -> torch.Tensor:
-        """Logits of the next token, (B, T, V), for ids (B, T) int64."""
-        logits_BTV: torch.Tensor = self.lm_head(self.model(ids_BT))
-        return logits_BTV
+    @overload
+    def forward(self, ids_BT: torch.Tensor, *, documents_BT: torch.Tensor | None = None) -> torch.Tensor: ...
 
-    def loss(self, ids_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy in nats a token, a float32 scalar, without holding all logits."""
-        hidden = self.model(ids_BT).flatten(0, 1)
-        return linear_cross_entropy(hidden, self.lm_head.weight, targets_BT.flatten())
+    @overload
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        targets_BT: torch.Tensor,
+        documents_BT: torch.Tensor | None = None,
+        head: Head = linear_cross_entropy,
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+    def forward(
+        self,
+        ids_BT: torch.Tensor,
+        targets_BT: torch.Tensor | None = None,
+        documents_BT: torch.Tensor | None = None,
+        head: Head = linear_cross_entropy,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Logits of the next token, or what a head makes of the last hidden states.
+
+        Args:
+            ids_BT: (B, T) int64.
+            targets_BT: (B, T) int64, the tokens to predict, -100 where nothing is; None asks for logits.
+            documents_BT: (B, T) int64, the document of each token; a token then attends to its own only.
+            head: the loss, called here so that an objective works under any way of spreading the model.
+
+        Returns logits (B, T, V) without targets; with them the head's two: the sum of losses, a scalar with its
+        graph, and each target's loss (B T,), detached.
+        """
+        hidden_BTC = self.model(ids_BT, documents_BT)
+        if targets_BT is None:
+            logits_BTV: torch.Tensor = self.lm_head(hidden_BTC)
+            return logits_BTV
+        return head(hidden_BTC.flatten(0, 1), self.lm_head.weight, targets_BT.flatten())
+
+    def loss(
+        self, ids_BT: torch.Tensor, targets_BT: torch.Tensor, documents_BT: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Mean cross-entropy in nats a predicted token, a float32 scalar; nan where nothing is predicted."""
+        total, _ = self(ids_BT, targets_BT, documents_BT)
+        mean: torch.Tensor = total / (targets_BT != IGNORED).sum()
+        return mean
 
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
@@ -135,17 +176,24 @@ class Decoder(nn.Module):
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
 
 
-@lru_cache(maxsize=8)
+def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
+    """Which tokens a token attends to, (B, 1, T, T) bool: those of its own document, up to itself.
+
+    Rotary positions go on from one document to the next: attention depends on their differences alone.
+    """
+    same = documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
+    return same.tril()
+
+
 def rotary_table(length: int, size: int, theta: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and signed sines of the rotary angles, each (T, D) float32.
 
     Both halves of D hold the same angles; the sines of the first half carry the minus of the rotation.
     """
-    with torch.inference_mode(False):  # a table made during inference must serve training too
-        frequencies = 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float32, device=device) / size)
-        angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
-        cos, sin = angles.cos(), angles.sin()
-        return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+    frequencies = 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float32, device=device) / size)
+    angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
 
 
 def rotate(x: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor) -> torch.Tensor:

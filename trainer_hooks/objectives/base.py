@@ -4,15 +4,12 @@ The model applies the head inside its own forward pass, so that an objective wor
 model. `next_token` is the head of plain training.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
-from trainer_hooks.linear_loss import linear_cross_entropy
+from trainer_hooks.linear_loss import Head, linear_cross_entropy
 
-Head = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-"""(hidden (N, C), output matrix (V, C), targets (N,)) -> (the sum of losses, with its graph; each loss (N,), without)."""
+__all__ = ["Head", "Objective"]
 
 
 class Objective:
