@@ -1,0 +1,128 @@
+"""What an edited plan changes in a run that has begun, and whether the run may go on under it from where it is.
+
+The past must stay what it was: the rates of the steps taken, the weights taken into an average, the data read. So a
+plan may be lengthened, or decay otherwise from here on, but not be another one in its past, nor change an average
+in the middle of its window.
+
+    changes = resume_findings(old, new, position_tokens=1_200_000)
+    if changes.findings and not (changes.acceptable and accept_edits):
+        ...                                              # each finding names the setting, what it was and what it is
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainer_hooks.curves import step_learning_rates
+from trainer_hooks.lengths import LengthValue
+from trainer_hooks.plan import ResolvedPlan
+from trainer_hooks.plan_findings import Finding, by_severity
+
+MAY_CHANGE = frozenset({"tokens", "phases", "schedule", "average", "eval_every", "checkpoint_every", "keep"})
+"""Settings of a plan that shape what is to come; a change of any other changes what the steps taken were."""
+_SAME_RATE = 1e-12  # of the peak
+
+
+@dataclass(frozen=True)
+class PlanChanges:
+    """What differs between the plan of a run and the one it is asked to go on under: notes, and errors that refuse it.
+
+    No findings: the plans are the same.
+    """
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether the run may go on under the new plan from here: nothing that has happened would be otherwise."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+def resume_findings(old: ResolvedPlan, new: ResolvedPlan, position_tokens: int) -> PlanChanges:
+    """Compare the plan of a run that has seen so many tokens with another one.
+
+    A change is acceptable where only the settings of `MAY_CHANGE` differ, the learning rates of all steps taken are
+    equal to 1e-12 of the peak, and no average that differs has taken weights in.
+    """
+    found = [*_settings(old, new), *_length(new, position_tokens)]
+    if old.step_tokens == new.step_tokens:
+        steps = position_tokens // old.step_tokens
+        found += [*_rates(old, new, steps), *_averages(old, new, steps)]
+    return PlanChanges(tuple(by_severity(found)))
+
+
+def _settings(old: ResolvedPlan, new: ResolvedPlan) -> Iterator[Finding]:
+    """A finding for every setting as written that differs, whatever it does."""
+    before, after = old.plan.model_dump(mode="json"), new.plan.model_dump(mode="json")
+    for key in dict.fromkeys([*before, *after]):
+        for path, was, now in _differences(before.get(key), after.get(key), key):
+            allowed = key in MAY_CHANGE
+            yield Finding(
+                "note" if allowed else "error",
+                "edited" if allowed else "edited-past",
+                f"{path} was {was!r}, is now {now!r}",
+                f"plan.{path}",
+                "" if allowed else "put it back, or begin a new run in a folder of its own",
+            )
+
+
+def _differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every leaf that differs, with its dotted path, what it was and what it is."""
+    if _is_length(old) and _is_length(new):
+        if old != new:
+            yield where, str(LengthValue(**old)), str(LengthValue(**new))
+    elif isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            yield from _differences(old.get(key), new.get(key), f"{where}.{key}")
+    elif isinstance(old, list) and isinstance(new, list):
+        for i in range(max(len(old), len(new))):
+            was, now = (side[i] if i < len(side) else None for side in (old, new))
+            yield from _differences(was, now, f"{where}.{i}")
+    elif old != new:
+        yield where, old, new
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == LengthValue.model_fields.keys()
+
+
+def _length(new: ResolvedPlan, position: int) -> Iterator[Finding]:
+    if new.tokens < position:
+        yield Finding(
+            "error", "shorter-than-run", f"the run has seen {position:,} tokens, the new plan ends at {new.tokens:,}",
+            "plan.tokens", f"plan at least {position:,} tokens",
+        )  # fmt: skip
+
+
+def _rates(old: ResolvedPlan, new: ResolvedPlan, steps: int) -> Iterator[Finding]:
+    was, now = step_learning_rates(old)[:steps], step_learning_rates(new)[:steps]
+    shared = min(len(was), len(now))
+    apart = np.flatnonzero(np.abs(was[:shared] - now[:shared]) > _SAME_RATE * old.plan.peak_lr)
+    if len(apart):
+        first = int(apart[0])
+        yield Finding(
+            "error", "past-rates",
+            f"step {first + 1:,} of the {steps:,} taken had learning rate {was[first]:.6g}; in the new plan it has "
+            f"{now[first]:.6g}",
+            "plan.phases",
+            "write lengths that end before here as tokens (warmup: 40K): shares of a longer run are longer",
+        )  # fmt: skip
+
+
+def _averages(old: ResolvedPlan, new: ResolvedPlan, steps: int) -> Iterator[Finding]:
+    """Averages that differ although one of them, old or new, has taken weights in by now."""
+    for name in dict.fromkeys([*old.averages, *new.averages]):
+        was, now = old.averages.get(name), new.averages.get(name)
+        if was == now:
+            continue
+        for average, whose in ((was, "has taken"), (now, "would have taken")):
+            taken = average and next((i for i in range(1, steps + 1) if average.takes(i * old.step_tokens)), None)
+            if taken:
+                yield Finding(
+                    "error", "open-average",
+                    f"average {name} {whose} weights in at {taken * old.step_tokens:,} tokens, and is another one now",
+                    f"plan.average.{name}", "keep it as it was; another average goes under a new name and begins later",
+                )  # fmt: skip
+                break
