@@ -1,110 +1,184 @@
-"""Average a model's weights over checkpoints: running, inside a training loop, or offline over files.
+"""Average a model's weights inside a training loop, in float32, without touching what is trained.
 
-Both use the one rule A <- A + l_t (theta_t - A) in float32, so a running average and an offline merge of the
-same checkpoints are equal bit for bit. The average never reaches the optimizer: `swapped` lends it to a model
-for an evaluation and gives the trained weights back unchanged, also after an error.
+A running average takes the weights in at its marks by the one rule A <- A + l_t (theta_t - A); `lawa` and `pma`, whose
+oldest weights leave the mean again, keep a float32 copy a mark and apply the same rule over the copies when asked.
+`trainer_hooks.merging` applies it to checkpoints, so both are equal bit for bit. The average never reaches the
+optimizer: `swapped` lends it to a model for an evaluation and gives the trained weights back unchanged.
 
 In a training loop of your own:
 
-    from trainer_hooks.averaging import Averager
-    averager = Averager(model, coefficients("ema_debiased", 6, 0.2))
-    for step, batch in enumerate(batches):
-        ...                                                   # an optimizer step of yours
-        if tokens_seen in resolved.marks:
-            averager.update(model)
-        if time_to_evaluate and averager.count:
-            with averager.swapped(model):
+    average = resolved.averages["wma"].averager(model)        # resolved = trainer_hooks.resolution.resolve(plan)
+    for batch in batches:
+        ...                                                   # an optimizer step of yours; tokens += ...
+        if resolved.averages["wma"].takes(tokens):
+            average.update(model, tokens)
+        if time_to_evaluate and average.ready:
+            with average.swapped(model):
                 evaluate(model)
-    save(averager.state_dict())                               # float32 tensors, a count, the coefficients
+    save(average.tensors(), average.state())                  # float32 tensors, and plain JSON
 """
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from corpus.errors import ArtifactError, ConfigError
+from trainer_hooks.average_kinds import Lawa, Pma, ResolvedAverage
+from trainer_hooks.average_marks import running_steps, sliding_marks
 from trainer_hooks.averaging_rules import step_sizes
 
 Tensors = dict[str, torch.Tensor]
 
 
-class Averager:
-    """A running weighted mean of a model's parameters and persistent buffers, in float32.
+class RunningAverage(ABC):
+    """A mean of a model's weights that grows while the model trains.
 
-    Floating tensors are averaged, once per storage when weights are tied; integer buffers are copied from the
-    newest model; non-persistent buffers are left alone. Under FSDP it holds and updates the local shards.
+    Floating parameters and persistent buffers are averaged in float32, once per storage when weights are tied;
+    integer buffers are those of the newest mark; non-persistent buffers are left alone. Under FSDP2 every tensor is
+    a DTensor placed as the model's, and each rank updates its own shard.
     """
 
-    def __init__(self, model: nn.Module, coefficients: Sequence[float]) -> None:
-        """Prepare to average `len(coefficients)` models, weighed in the order of the updates.
+    def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
+        self.resolved = resolved
+        self.newest: int | None = None
+        self._integers = {name: value.clone() for name, value in _current(model).items() if not _averaged(value)}
 
-        Raises ConfigError for coefficients that do not sum to 1 or begin with 0.
-        """
-        self._steps = step_sizes(coefficients)
-        self.coefficients = tuple(map(float, coefficients))
-        self.count = 0
-        self._averages: Tensors = {
-            name: torch.zeros_like(value, dtype=torch.float32) if value.is_floating_point() else value.clone()
-            for name, value in unique_tensors(model).items()
-        }
+    @property
+    def ready(self) -> bool:
+        """Whether there is an average yet: at least one mark is in."""
+        return self.newest is not None
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        """Add the model's current weights as the next checkpoint. Raises ConfigError when all have been added."""
-        if self.count == len(self.coefficients):
+    def update(self, model: nn.Module, tokens: int) -> None:
+        """Take in the weights after `tokens` tokens. Raises ConfigError for anything but the next mark."""
+        marks = self.resolved.marks
+        index = 0 if self.newest is None else marks.index(self.newest) + 1
+        if index == len(marks) or tokens != marks[index]:
             raise ConfigError(
-                "this average is complete",
-                expected=f"{self.count} updates, one a coefficient",
-                found="one more",
-                fix="begin a new Averager for another window",
+                f"these weights are not the next ones of average {self.resolved.average.kind!r}",
+                expected=f"those after {marks[index]:,} tokens" if index < len(marks) else "none: it is complete",
+                found=f"those after {tokens:,} tokens",
+                fix="call update after each step at which takes(tokens) is true",
             )
-        size = float(self._steps[self.count])
-        for name, value in unique_tensors(model).items():
-            _step(self._averages[name], value, size)
-        self.count += 1
+        current = _current(model)
+        self._take(index, {name: value for name, value in current.items() if _averaged(value)})
+        _copy({name: current[name] for name in self._integers}, self._integers)
+        self.newest = tokens
 
     def average(self) -> Tensors:
-        """The mean of what was added so far, float32, by parameter name; the tensors are the averager's own.
+        """The mean of what is in so far, float32, by parameter name; not to be written to.
 
-        Before all checkpoints are added, their coefficients are scaled to sum to 1. Raises ConfigError when empty.
+        A window that is not complete is averaged with its coefficients scaled to sum to 1. Raises ConfigError while
+        nothing is in.
         """
-        if not self.count:
+        if not self.ready:
             raise ConfigError("there is no average yet", expected="at least one update", found="none")
-        return self._averages
+        return {**self._mean(), **self._integers}
 
     @contextmanager
     def swapped(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Lend the average to a model, cast to its dtypes; its own weights come back bit for bit afterwards."""
-        averages, own = self.average(), unique_tensors(model)
+        """Lend the average to a model, cast to its dtypes; its own weights come back bit for bit, also on errors.
+
+        Needs room for one more copy of the model.
+        """
+        averages, own = self.average(), _current(model)
         kept = {name: value.detach().clone() for name, value in own.items()}
         try:
             _copy(averages, own)
             yield model
         finally:
+            reshard(model)  # what an evaluation left gathered is the average's, and would be used again
             _copy(kept, own)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on: the float32 means, how many were added, and the coefficients."""
-        return {"averages": dict(self._averages), "count": self.count, "coefficients": list(self.coefficients)}
+    def state(self) -> dict[str, Any]:
+        """Which scheme this is, as JSON, and how many tokens had been seen at its newest mark."""
+        return {"scheme": self.resolved.model_dump(mode="json"), "newest": self.newest}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state. Raises ConfigError when its coefficients or tensors are not this averager's."""
-        if tuple(state["coefficients"]) != self.coefficients:
+    def tensors(self) -> Tensors:
+        """Every tensor of the state; a checkpoint may be loaded straight into them."""
+        return {**self._kept(), **self._integers}
+
+    def load(self, state: dict[str, Any], tensors: Tensors) -> None:
+        """Go on from a saved state.
+
+        A scheme that differs is refused once weights are in, because a mean under way cannot change its rule.
+        Raises ConfigError then, ArtifactError when the tensors are not this average's.
+        """
+        found, asked = state["scheme"], self.resolved.model_dump(mode="json")
+        if found != asked:
+            if state["newest"] is None:
+                return
+            differing = [key for key in asked if found.get(key) != asked[key]]
             raise ConfigError(
-                "the saved average uses other coefficients",
-                expected=str(list(self.coefficients)),
-                found=str(list(state["coefficients"])),
-                fix="keep the averaging scheme until its window is complete",
+                f"the saved average follows another scheme: {', '.join(differing)}",
+                expected=str({key: found.get(key) for key in differing}),
+                found=str({key: asked[key] for key in differing}),
+                fix="keep the scheme until its last mark, or give the new average another name",
             )
-        _check_names(set(self._averages), set(state["averages"]), "the saved average")
+        own = self.tensors()
+        check_names(own, tensors, "the saved average")
         with torch.no_grad():
-            _copy(state["averages"], self._averages)
-        self.count = int(state["count"])
+            _copy({name: value for name, value in tensors.items() if value is not own[name]}, own)
+        self.newest = state["newest"]
+
+    @abstractmethod
+    def _take(self, index: int, weights: Tensors) -> None: ...
+
+    @abstractmethod
+    def _mean(self) -> Tensors: ...
+
+    @abstractmethod
+    def _kept(self) -> Tensors: ...
+
+
+class WeightedAverage(RunningAverage):
+    """A window or a step_ema: one float32 copy of the model, moved towards the weights of each mark."""
+
+    def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
+        super().__init__(resolved, model)
+        self._sizes, self._means = running_steps(resolved), _zeros(model)
+
+    def _take(self, index: int, weights: Tensors) -> None:
+        step_towards(self._means, weights, float(self._sizes[index]))
+
+    def _mean(self) -> Tensors:
+        return self._means
+
+    _kept = _mean
+
+
+class SlidingMean(RunningAverage):
+    """A lawa or pma: a ring of float32 copies of the model, one a mark, averaged when asked."""
+
+    def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
+        super().__init__(resolved, model)
+        assert isinstance(resolved.average, Lawa | Pma)
+        self._ring = [_zeros(model) for _ in range(min(resolved.average.last, len(resolved.marks)))]
+
+    def _take(self, index: int, weights: Tensors) -> None:
+        step_towards(self._ring[index % len(self._ring)], weights, 1.0)
+
+    @torch.no_grad()
+    def _mean(self) -> Tensors:
+        assert self.newest is not None
+        mean = {name: torch.zeros_like(value) for name, value in self._ring[0].items()}
+        merged = sliding_marks(self.resolved, self.newest)
+        for mark, size in zip(merged.marks.tolist(), step_sizes(merged.coefficients), strict=True):
+            step_towards(mean, self._ring[self.resolved.marks.index(mark) % len(self._ring)], float(size))
+        return mean
+
+    def _kept(self) -> Tensors:
+        return {f"{slot}/{name}": value for slot, held in enumerate(self._ring) for name, value in held.items()}
+
+
+def make_average(resolved: ResolvedAverage, model: nn.Module) -> RunningAverage:
+    """The running average of a resolved plan's average, empty; `ResolvedAverage.averager` is the short way."""
+    kind = SlidingMean if isinstance(resolved.average, Lawa | Pma) else WeightedAverage
+    return kind(resolved, model)
 
 
 def unique_tensors(model: nn.Module) -> Tensors:
@@ -115,55 +189,55 @@ def unique_tensors(model: nn.Module) -> Tensors:
     return {**parameters, **buffers}
 
 
-def merge(paths: Sequence[Path], coefficients: Sequence[float]) -> Tensors:
-    """The weighted mean of safetensors files, oldest first, float32; equal bit for bit to a running `Averager`.
+def reshard(model: nn.Module) -> None:
+    """Free what FSDP2 gathered for a forward pass, so that the parameters are the shards that are trained."""
+    for module in model.modules():
+        gathered = getattr(module, "reshard", None)  # an FSDPModule; importing the class loads torch.distributed
+        if callable(gathered):
+            gathered()
 
-    One tensor of one file is read at a time. Integer tensors come from the newest file. Raises ConfigError when
-    the numbers of files and coefficients differ, ArtifactError when names or shapes do.
-    """
-    if len(paths) != len(coefficients):
-        raise ConfigError(
-            "each checkpoint needs one coefficient", expected=f"{len(paths)} coefficients", found=str(len(coefficients))
+
+def step_towards(means: Tensors, weights: Tensors, size: float) -> None:
+    """means <- means + size (weights - means), in the means' dtype, in place; exact where size is 1."""
+    direct = [name for name, value in weights.items() if value.dtype == means[name].dtype]
+    torch._foreach_lerp_([_local(means[name]) for name in direct], [_local(weights[name]) for name in direct], size)
+    for name in weights.keys() - set(direct):  # one converted copy at a time
+        _local(means[name]).lerp_(_local(weights[name]).to(means[name].dtype), size)
+
+
+def check_names(expected: Iterable[str], found: Iterable[str], where: str) -> None:
+    """Raise ArtifactError when two sets of tensor names differ, naming some that do."""
+    missing, extra = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing or extra:
+        raise ArtifactError(
+            "the tensors are not those of the model",
+            where=where,
+            expected=f"also {missing[:3]}" if missing else "no others",
+            found=f"extra {extra[:3]}" if extra else f"{len(missing)} fewer",
         )
-    merged: Tensors = {}
-    for path, size in zip(paths, step_sizes(coefficients), strict=True):
-        with safe_open(str(path), framework="pt") as file:
-            names = set(file.keys())
-            if merged:
-                _check_names(set(merged), names, str(path))
-            for name in sorted(names):
-                value = file.get_tensor(name)
-                if name not in merged:
-                    merged[name] = torch.zeros_like(value, dtype=torch.float32 if value.is_floating_point() else None)
-                if merged[name].shape != value.shape:
-                    raise ArtifactError(
-                        f"checkpoints disagree about the shape of {name}",
-                        where=str(path),
-                        expected=str(list(merged[name].shape)),
-                        found=str(list(value.shape)),
-                    )
-                _step(merged[name], value, float(size))
-    return merged
 
 
-def _step(mean: torch.Tensor, value: torch.Tensor, size: float) -> None:
-    if mean.is_floating_point():
-        mean.add_(value.detach().to(torch.float32) - mean, alpha=size)
-    else:
-        mean.copy_(value)
+def _current(model: nn.Module) -> Tensors:
+    reshard(model)
+    return {name: value.detach() for name, value in unique_tensors(model).items()}
+
+
+def _averaged(value: torch.Tensor) -> bool:
+    return value.is_floating_point()
+
+
+def _zeros(model: nn.Module) -> Tensors:
+    tensors = _current(model).items()
+    return {name: torch.zeros_like(value, dtype=torch.float32) for name, value in tensors if _averaged(value)}
+
+
+def _local(value: torch.Tensor) -> torch.Tensor:
+    """This rank's shard of a DTensor; any other tensor itself."""
+    local: torch.Tensor = value.to_local() if hasattr(value, "to_local") else value
+    return local
 
 
 @torch.no_grad()
 def _copy(source: Tensors, target: Tensors) -> None:
-    for name, value in target.items():
-        value.copy_(source[name])
-
-
-def _check_names(expected: set[str], found: set[str], where: str) -> None:
-    if expected != found:
-        raise ArtifactError(
-            "the tensors are not those of the model",
-            where=where,
-            expected=f"also {sorted(expected - found)[:3]}" if expected - found else f"{len(expected)} tensors",
-            found=f"extra {sorted(found - expected)[:3]}" if found - expected else f"{len(found)} tensors",
-        )
+    for name, value in source.items():
+        _local(target[name]).copy_(_local(value))

@@ -2,8 +2,9 @@
 
 Each scheme is a coefficient vector, oldest checkpoint first, that sums to 1. The running form of all of them
 is one rule, A <- A + l_t (theta_t - A) with l_t = c_t / (c_1 + ... + c_t), which `trainer_hooks.averaging`
-applies. Averaging is dual to decay: the same parameters come out of constant-rate training whose update i
-counts w_i = sum of c_j over j >= i; the helpers convert both ways.
+applies; means over every step are given by l_t itself, so that no coefficient grows out of range. Averaging is
+dual to decay: the same parameters come out of constant-rate training whose update i counts w_i = sum of c_j over
+j >= i; the helpers convert both ways.
 
     coefficients("ema_debiased", 6, 0.2)        # .0888 .1110 .1388 .1735 .2168 .2711
 """
@@ -11,6 +12,7 @@ counts w_i = sum of c_j over j >= i; the helpers convert both ways.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from corpus.config import nearest
 from corpus.errors import ConfigError
@@ -70,19 +72,19 @@ def curve_coefficients(shape: str, ratio: float, positions: Sequence[float]) -> 
     return coefficients_from_decay(np.diff(integral) / np.diff(r))
 
 
-def coefficients_from_decay(weights: Floats) -> Floats:
+def coefficients_from_decay(weights: npt.ArrayLike) -> Floats:
     """Merge coefficients c, shape (k + 1,), that weigh the k updates by w: c_0 = 1 - w_1, c_j = w_j - w_(j+1)."""
     w = np.asarray(weights, dtype=np.float64)
     merge: Floats = np.concatenate([[1.0], w]) - np.concatenate([w, [0.0]])
     return merge
 
 
-def decay_from_coefficients(merge: Floats) -> Floats:
+def decay_from_coefficients(merge: npt.ArrayLike) -> Floats:
     """Update weights w, shape (k,), of merge coefficients c, shape (k + 1,): w_i is the sum of c_j over j >= i."""
     return np.cumsum(np.asarray(merge, dtype=np.float64)[::-1])[::-1][1:]
 
 
-def step_sizes(merge: Sequence[float]) -> Floats:
+def step_sizes(merge: npt.ArrayLike) -> Floats:
     """The running form, shape (m,): l_t = c_t / (c_1 + ... + c_t), so l_1 = 1.
 
     Raises ConfigError for coefficients that do not sum to 1, or whose partial sums are not all above 0.
@@ -96,3 +98,39 @@ def step_sizes(merge: Sequence[float]) -> Floats:
             found=f"{c.tolist()}",
         )
     return c / partial
+
+
+def coefficients_from_steps(sizes: npt.ArrayLike) -> Floats:
+    """The coefficients, shape (m,), of a running mean with step sizes l_t: c_i = l_i x product of (1 - l_j), j > i."""
+    steps = np.asarray(sizes, dtype=np.float64)
+    merge: Floats = steps * np.concatenate([np.cumprod((1 - steps[1:])[::-1])[::-1], [1.0]])
+    return merge
+
+
+def half_life_steps(count: int, spacing: float, half_life: float, *, debiased: bool) -> Floats:
+    """Step sizes, shape (count,), of a mean in which a mark's share halves every `half_life` tokens.
+
+    With d = 2^(-spacing / half_life): the recursion has l = 1 - d after the first; debiased, weights are in
+    proportion to d^age, which makes l_t = (1 - d) / (1 - d^t).
+    """
+    decay = np.log(2) * spacing / half_life
+    if debiased:
+        return np.asarray(np.expm1(-decay) / np.expm1(-decay * np.arange(1, count + 1)), dtype=np.float64)
+    sizes = np.full(count, -np.expm1(-decay))
+    sizes[:1] = 1.0
+    return sizes
+
+
+def anytime_steps(positions: npt.ArrayLike, share: float, *, debiased: bool) -> Floats:
+    """Step sizes, shape (m,), of a mean whose half-life is a fixed share of the tokens seen.
+
+    With kappa = ln 2 / share: debiased, the weights after s tokens count in proportion to s^(kappa - 1), so their
+    mean age after t tokens is t / (kappa + 1), and share = ln 2 is the plain mean of the whole run; the recursion
+    keeps (s / t)^kappa between marks at s and t. Positions rise and are above 0.
+    """
+    kappa = np.log(2) / share
+    logs = np.log(np.asarray(positions, dtype=np.float64))
+    if debiased:
+        weights = (kappa - 1) * logs  # kept as logarithms: powers of token counts leave the range of a float
+        return np.asarray(np.exp(weights - np.logaddexp.accumulate(weights)), dtype=np.float64)
+    return np.concatenate([np.ones(min(1, len(logs))), -np.expm1(-kappa * np.diff(logs))])

@@ -160,8 +160,9 @@ def _warnings(
     if tokens != plan.tokens:
         found.append(f"{plan.tokens:,} tokens are rounded to {tokens:,}, a whole number of steps")
     for name, average in averages.items():
-        if average.marks and any(average.marks[0] < phase.start for phase in phases):
-            found.append(
-                f"the window of average {name} starts at {average.marks[0]:,} tokens and spans a change of phase"
-            )
+        if average.average.kind == "step_ema":
+            continue  # a mean of all steps spans every phase, and fades
+        marks = average.final().marks
+        if any(marks[0] < phase.start < marks[-1] for phase in phases):
+            found.append(f"the window of average {name} starts at {marks[0]:,} tokens and spans a change of phase")
     return found
