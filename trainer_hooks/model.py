@@ -16,39 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trainer_hooks.linear_loss import IGNORED, Head, linear_cross_entropy
+from trainer_hooks.attention import Attention, document_mask, rotary_table
+from trainer_hooks.linear_loss import IGNORED, Head, compiled_chunks, linear_cross_entropy
 from trainer_hooks.model_config import ModelConfig
 
 INIT_STD = 0.02
-
-
-class Attention(nn.Module):
-    """Causal self-attention with rotary positions; key heads may be fewer than query heads."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        queries, keys = config.heads * config.head_size, config.key_heads * config.head_size
-        self.config = config
-        self.q_proj = nn.Linear(config.hidden, queries, bias=False)
-        self.k_proj = nn.Linear(config.hidden, keys, bias=False)
-        self.v_proj = nn.Linear(config.hidden, keys, bias=False)
-        self.o_proj = nn.Linear(queries, config.hidden, bias=False)
-
-    def forward(
-        self, x_BTC: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor, mask_B1TT: torch.Tensor | None
-    ) -> torch.Tensor:
-        B, T, _ = x_BTC.shape
-        size = self.config.head_size
-        q_BHTD = self.q_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
-        k_BKTD = self.k_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
-        v_BKTD = self.v_proj(x_BTC).view(B, T, -1, size).transpose(1, 2)
-        q_BHTD, k_BKTD = rotate(q_BHTD, cos_TD, sin_TD), rotate(k_BKTD, cos_TD, sin_TD)
-        grouped = self.config.key_heads != self.config.heads
-        y_BHTD = F.scaled_dot_product_attention(
-            q_BHTD, k_BKTD, v_BKTD, attn_mask=mask_B1TT, is_causal=mask_B1TT is None, enable_gqa=grouped
-        )
-        out_BTC: torch.Tensor = self.o_proj(y_BHTD.transpose(1, 2).reshape(B, T, -1))
-        return out_BTC
+SHAPES_COMPILED = 64
+"""Compilations of one function before torch would run it uncompiled, in silence and with other bits; its own is 8."""
 
 
 class FeedForward(nn.Module):
@@ -113,6 +87,7 @@ class Decoder(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.compiled = False
         self.model = Body(config)
         self.lm_head = nn.Linear(config.hidden, config.vocabulary, bias=False)
         if config.tied:
@@ -150,11 +125,13 @@ class Decoder(nn.Module):
         Returns logits (B, T, V) without targets; with them the head's two: the sum of losses, a scalar with its
         graph, and each target's loss (B T,), detached.
         """
-        hidden_BTC = self.model(ids_BT, documents_BT)
+        with torch.compiler.set_stance("default" if torch.is_grad_enabled() else "force_eager"):
+            hidden_BTC = self.model(ids_BT, documents_BT)
         if targets_BT is None:
             logits_BTV: torch.Tensor = self.lm_head(hidden_BTC)
             return logits_BTV
-        return head(hidden_BTC.flatten(0, 1), self.lm_head.weight, targets_BT.flatten())
+        with compiled_chunks(self.compiled):
+            return head(hidden_BTC.flatten(0, 1), self.lm_head.weight, targets_BT.flatten())
 
     def loss(
         self, ids_BT: torch.Tensor, targets_BT: torch.Tensor, documents_BT: torch.Tensor | None = None
@@ -176,30 +153,16 @@ class Decoder(nn.Module):
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
 
 
-def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
-    """Which tokens a token attends to, (B, 1, T, T) bool: those of its own document, up to itself.
+def compile_model(model: Decoder) -> None:
+    """Compile the layers and the loss for training, in place; before the model is spread over ranks.
 
-    Rotary positions go on from one document to the next: attention depends on their differences alone.
+    Each shape of batch is compiled once, for itself, so that a resumed run meets the kernels of an undisturbed one.
+    Evaluation is not compiled: its windows have many shapes. On a CPU this needs a C++ compiler.
     """
-    same = documents_BT[:, None, :, None] == documents_BT[:, None, None, :]
-    return same.tril()
-
-
-def rotary_table(length: int, size: int, theta: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and signed sines of the rotary angles, each (T, D) float32.
-
-    Both halves of D hold the same angles; the sines of the first half carry the minus of the rotation.
-    """
-    frequencies = 1.0 / theta ** (torch.arange(0, size, 2, dtype=torch.float32, device=device) / size)
-    angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
-    cos, sin = angles.cos(), angles.sin()
-    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
-
-
-def rotate(x: torch.Tensor, cos_TD: torch.Tensor, sin_TD: torch.Tensor) -> torch.Tensor:
-    """Turn each pair (x_i, x_{i + D/2}) by its position's angle; keeps dtype and shape (B, H, T, D)."""
-    left, right = x.chunk(2, dim=-1)
-    return torch.addcmul(x * cos_TD, torch.cat([right, left], dim=-1), sin_TD).to(x.dtype)
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES_COMPILED)
+    model.compiled = True
+    for block in model.model.layers:
+        block.compile(dynamic=False)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -21,6 +21,7 @@ class ModelConfig(Config):
     tied: bool = Field(True, description="use the embedding as the output matrix")
     rope_theta: float = Field(10000.0, gt=0, description="base of the rotary frequencies")
     norm_eps: float = Field(1e-5, gt=0)
+    qk_norm: bool = Field(False, description="RMSNorm over each head's queries and keys, as in Qwen3")
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
