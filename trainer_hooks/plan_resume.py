@@ -72,7 +72,7 @@ def _differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any
     """Every leaf that differs, with its dotted path, what it was and what it is."""
     if _is_length(old) and _is_length(new):
         if old != new:
-            yield where, str(LengthValue(**old)), str(LengthValue(**new))
+            yield where, _length_text(old), _length_text(new)
     elif isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
             yield from _differences(old.get(key), new.get(key), f"{where}.{key}")
@@ -85,7 +85,12 @@ def _differences(old: Any, new: Any, where: str) -> Iterator[tuple[str, Any, Any
 
 
 def _is_length(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == LengthValue.model_fields.keys()
+    return isinstance(value, dict) and value.keys() >= LengthValue.model_fields.keys()
+
+
+def _length_text(value: dict[str, Any]) -> str:
+    share, tokens = value["share"], value["tokens"]
+    return str(LengthValue(share=share, tokens=tokens)) if (share, tokens) != (None, None) else "rest"
 
 
 def _length(new: ResolvedPlan, position: int) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ from pipelines.report.quantities import count, listed, percent
 from pipelines.report.workspace import Arm, Section, Workspace, manifest_link
 from trainer_hooks.curves import averaged_step_rates, learning_rate, lr_mass
 from trainer_hooks.plan import ResolvedPlan
+from trainer_hooks.plan_average_checks import window_start
 
 PLAN = "plan.yaml"
 POINTS = 400
@@ -110,11 +111,11 @@ def _figure(facts: PlanFacts, names: list[str], bounds: tuple[float, float]) -> 
 
 def _draw_average(axes: list[Axes], plan: ResolvedPlan, name: str, number: int) -> None:
     """The rate at which each step counts in an average, its checkpoints on the curve, and its window behind."""
-    marks = plan.averages[name].marks
+    marks = plan.averages[name].final().marks
     steps = (np.arange(plan.steps) + 0.5) * plan.step_tokens
     axes[0].plot(steps, averaged_step_rates(plan, name), color=INK, linewidth=1.2, linestyle=dashes(number))
     for panel in axes:
-        panel.axvspan(marks[0], plan.tokens, color=MUTED, alpha=0.13, linewidth=0)
+        panel.axvspan(window_start(plan.averages[name]), marks[-1], color=MUTED, alpha=0.13, linewidth=0)
     if len(marks) <= MANY_MARKS:
         height = learning_rate(marks, plan)
         axes[0].plot(marks, height, linestyle="none", marker=marker(number), markersize=4, color=INK)
@@ -176,12 +177,15 @@ def _averages(plan: ResolvedPlan) -> list[dict[str, Any]]:
 
 
 def _average(plan: ResolvedPlan, name: str) -> str:
-    followed = plan.averages[name]
-    share = percent((plan.tokens - followed.marks[0]) / plan.tokens)
-    text = f"{followed.average.kind} of {count(len(followed.marks), 'checkpoints')} over the last {share}"
-    if len(followed.marks) > MANY_MARKS:
-        return text
-    weights = ", ".join(f"{value:.2f}" for value in followed.coefficients)
+    """What an average is made of, in words."""
+    average, (marks, coefficients) = plan.averages[name].average, plan.averages[name].final()
+    if len(marks) > MANY_MARKS:
+        recent = percent((plan.tokens - window_start(plan.averages[name], 0.05)) / plan.tokens)
+        return f"{average.kind}, updated {len(marks):,} times; the last {recent} of the run make up 95 % of it"
+    begin, end = (percent(int(mark) / plan.tokens) for mark in (marks[0], marks[-1]))
+    over = f"from {begin} of the run to {'its end' if marks[-1] == plan.tokens else end}"
+    text = f"{average.kind} of {count(len(marks), 'checkpoints')} {over}"
+    weights = ", ".join(f"{value:.2f}" for value in coefficients)
     return f"{text}, weights {weights} (oldest first)"
 
 

@@ -70,7 +70,7 @@ ARMS = {
     "ascending": (
         Interleaved(by="composite"),
         "1/3",
-        {"ema": {"kind": "ema", "last": 6}, "mean": {"kind": "sma", "window": "20%"}},
+        {"ema": {"kind": "ema", "last": 6}, "mean": {"kind": "step_ema", "half_life": "4%"}},
     ),
 }
 AVERAGING_GAIN = {"ema": 0.03, "mean": 0.02}
@@ -373,7 +373,7 @@ def _metrics(arm: str, resolved: Any) -> list[dict[str, Any]]:
             {**at, "lr": float(rates[step - 1]), "loss": loss + 0.3 * float(noise[step - 1]), "grad_norm": 1.0}
         )
         if step % resolved.eval_every_steps == 0 or step == resolved.steps:
-            begun = [name for name, kept in resolved.averages.items() if step * resolved.step_tokens >= kept.marks[0]]
+            begun = [name for name, kept in resolved.averages.items() if step * resolved.step_tokens >= kept.first]
             for kind in ["raw", *begun]:
                 nats = loss + 0.1 + 0.02 * float(noise[step - 1]) - AVERAGING_GAIN.get(kind, 0.0)
                 lines.append(

@@ -63,7 +63,7 @@ def test_a_share_that_stretches_the_warm_up_is_refused_with_both_rates() -> None
     ("change", "where"),
     [
         ({"seed": 1}, "plan.seed"),
-        ({"batch_sequences": 8}, "plan.batch_sequences"),
+        ({"batch_sequences": 2}, "plan.batch_sequences"),
         ({"optimizer": {"kind": "adamw", "weight_decay": 0.2}}, "plan.optimizer.weight_decay"),
         ({"peak_lr": 0.02}, "plan.peak_lr"),
     ],

@@ -1,0 +1,94 @@
+"""A plan beside its model, tokenizer and processes: whether they fit, and what memory they take."""
+
+from collections.abc import Iterator
+
+from trainer_hooks.average_kinds import Lawa, Pma, ResolvedAverage
+from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.plan import ResolvedPlan
+from trainer_hooks.plan_findings import Finding
+
+GIB = 2**30
+STATE_BYTES = {"adamw": 8}
+"""Bytes of float32 optimizer state a parameter, of the optimizers that keep the same for every parameter."""
+SPARE_VOCABULARY = 1.1
+
+
+def model_findings(
+    resolved: ResolvedPlan, model: ModelConfig | None, tokenizer_size: int | None, processes: int
+) -> Iterator[Finding]:
+    """What does not fit, and the memory that weights, gradients, optimizer and averages take."""
+    plan = resolved.plan
+    if plan.batch_sequences % processes:
+        yield Finding(
+            "error", "batch-over-processes",
+            f"a batch of {plan.batch_sequences} sequences cannot be cut evenly over {processes} processes",
+            "plan.batch_sequences", f"write a multiple of {processes}",
+        )  # fmt: skip
+    if model is None:
+        return
+    if plan.sequence_length > model.context:
+        yield Finding(
+            "warning", "beyond-context",
+            f"sequences of {plan.sequence_length:,} tokens are longer than the model's context of {model.context:,}, "
+            "which is what its export says it serves",
+            "model.context", f"set context to {plan.sequence_length} or more",
+        )  # fmt: skip
+    yield from _vocabulary(model, tokenizer_size)
+    yield _memory(resolved, model)
+
+
+def _vocabulary(model: ModelConfig, tokens: int | None) -> Iterator[Finding]:
+    if tokens is None:
+        return
+    if model.vocabulary < tokens:
+        yield Finding(
+            "error", "vocabulary-too-small",
+            f"the tokenizer has {tokens:,} tokens, the model knows {model.vocabulary:,}",
+            "model.vocabulary", f"set it to {-(-tokens // 64) * 64}, the next multiple of 64",
+        )  # fmt: skip
+    elif model.vocabulary > max(SPARE_VOCABULARY * tokens, tokens + 63):
+        spare = (model.vocabulary - tokens) * model.hidden * (1 if model.tied else 2)
+        yield Finding(
+            "note", "spare-vocabulary",
+            f"the model knows {model.vocabulary:,} tokens, the tokenizer has {tokens:,}: {spare:,} parameters are "
+            "never used",
+            "model.vocabulary", f"set it to {-(-tokens // 64) * 64}",
+        )  # fmt: skip
+
+
+def _memory(resolved: ResolvedPlan, model: ModelConfig) -> Finding:
+    """Float32 weights and gradients, optimizer state where it is the same for every parameter, averages."""
+    n = parameters(model)
+    parts = [("weights", 4 * n), ("gradients", 4 * n)]
+    kind = resolved.plan.optimizer.kind
+    state = STATE_BYTES.get(kind)
+    if state is not None:
+        parts.append((f"{kind} state", state * n))
+    parts += [(f"average {name}", 4 * n * _copies(average)) for name, average in resolved.averages.items()]
+    total = sum(size for _, size in parts)
+    listed = ", ".join(f"{name} {_gib(size)}" for name, size in parts)
+    without = "activations" if state is not None else f"activations and the state of {kind}"
+    return Finding(
+        "note", "memory",
+        f"{n:,} parameters take {_gib(total)} in float32, over all processes under fsdp and in each under ddp, without "
+        f"{without}: {listed}",
+        "model",
+    )  # fmt: skip
+
+
+def _copies(average: ResolvedAverage) -> int:
+    """Float32 copies of the model that a running average holds."""
+    kind = average.average
+    return min(kind.last, len(average.marks)) if isinstance(kind, Lawa | Pma) else 1
+
+
+def parameters(model: ModelConfig) -> int:
+    """How many parameters a decoder of this shape has."""
+    attention = model.hidden * model.head_size * 2 * (model.heads + model.key_heads)
+    layer = attention + 3 * model.hidden * model.intermediate + 2 * model.hidden
+    embeddings = model.vocabulary * model.hidden * (1 if model.tied else 2)
+    return embeddings + model.layers * layer + model.hidden
+
+
+def _gib(n_bytes: float) -> str:
+    return f"{n_bytes / GIB:.2f} GiB" if n_bytes >= 0.1 * GIB else f"{n_bytes / 2**20:.3g} MiB"
