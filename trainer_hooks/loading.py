@@ -16,11 +16,12 @@ import torch
 
 from corpus.config import load_yaml, nearest, validated
 from corpus.errors import ArtifactError, ConfigError
-from trainer_hooks.averaging import Tensors, unique_tensors
+from trainer_hooks.averaging import unique_tensors
 from trainer_hooks.checkpoints import STATE, checkpoints_in
 from trainer_hooks.model import Decoder
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.run_identity import PLAN_FILE
+from trainer_hooks.stored_weights import StoredWeights, open_weights
 
 RAW = "raw"
 TOKENIZER, HF_CONFIG = "tokenizer.json", "config.json"
@@ -52,7 +53,8 @@ def load_model(path: Path, weights: str | None = None, device: str | torch.devic
     config = _config_of(path)
     with torch.random.fork_rng(devices=[]):
         model = Decoder(config, seed=None)
-    _fill(model, read_model_tensors(known[name]), known[name])
+    with open_weights(known[name]) as stored:
+        _fill(model, stored)
     return LoadedModel(model.to(device).eval(), config, _tokenizer_of(path))
 
 
@@ -116,16 +118,6 @@ def llama_model_config(data: Mapping[str, Any], where: str) -> ModelConfig:
     return validated(ModelConfig, shape, where)
 
 
-def read_model_tensors(path: Path) -> Tensors:
-    """The model's tensors by parameter name, from a safetensors file, an export folder or a checkpoint's folder."""
-    from safetensors.torch import load_file
-
-    files = [path] if path.is_file() else sorted(path.glob("model*.safetensors"))
-    if not files:
-        raise ArtifactError(f"{path} holds no weights", expected="model.safetensors")
-    return {name: value for file in files for name, value in load_file(file).items()}
-
-
 def _config_of(path: Path) -> ModelConfig:
     if (path / HF_CONFIG).exists():
         return llama_model_config(json.loads((path / HF_CONFIG).read_text(encoding="utf-8")), str(path / HF_CONFIG))
@@ -152,20 +144,20 @@ def _tokenizer_of(path: Path) -> Path | None:
 
 
 @torch.no_grad()
-def _fill(model: Decoder, tensors: Tensors, where: Path) -> None:
+def _fill(model: Decoder, stored: StoredWeights) -> None:
     own = unique_tensors(model)
+    shapes = {name: tuple(value.shape) for name, value in own.items()}
+    found = {name: facts.shape for name, facts in stored.facts.items()}
     if model.config.tied:
-        tensors = {name: value for name, value in tensors.items() if name != "lm_head.weight"}
-    differing = sorted(
-        n for n in {**own, **tensors} if n not in own or n not in tensors or own[n].shape != tensors[n].shape
-    )
+        found.pop("lm_head.weight", None)
+    differing = sorted(name for name in {**shapes, **found} if shapes.get(name) != found.get(name))
     if differing:
         name = differing[0]
         raise ArtifactError(
             f"these weights are not those of this model: {', '.join(differing[:3])}",
-            where=str(where),
-            expected=f"{name} {list(own[name].shape)}" if name in own else f"no {name}",
-            found=f"{list(tensors[name].shape)}" if name in tensors else "no such tensor",
+            where=str(stored.where),
+            expected=f"{name} {list(shapes[name])}" if name in shapes else f"no {name}",
+            found=f"{list(found[name])}" if name in found else "no such tensor",
         )
     for name, value in own.items():
-        value.copy_(tensors[name])
+        value.copy_(stored[name])
