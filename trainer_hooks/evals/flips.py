@@ -20,6 +20,7 @@ from corpus.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
 NOT_DISTINGUISHABLE = "not distinguishable"
+DRAWN_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -159,11 +160,10 @@ def bootstrap(
     n, mean = len(numbers), float(sums.sum() / sizes.sum())
     if n == 1:
         return Interval(mean, None, None, 1)
-    rng = np.random.default_rng(seed)
-    chunk = max(1, 4_000_000 // n)  # counts of a chunk take 32 MB
-    means = np.empty(draws)
-    for start in range(0, draws, chunk):
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, draws - start))
-        means[start : start + len(counts)] = (counts @ sums) / (counts @ sizes)
-    low, high = np.quantile(means, (0.025, 0.975))
+    rng, rows = np.random.default_rng(seed), max(1, DRAWN_AT_ONCE // n)
+    means = []
+    for start in range(0, draws, rows):
+        drawn = rng.integers(n, size=(min(rows, draws - start), n), dtype=np.int32)
+        means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return Interval(mean, float(low), float(high), n)
