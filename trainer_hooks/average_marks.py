@@ -12,11 +12,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from trainer_hooks.average_kinds import Lawa, Pma, ResolvedAverage, StepEma
+from trainer_hooks.average_kinds import (
+    CurveAverage,
+    ExplicitAverage,
+    Lawa,
+    Pma,
+    ResolvedAverage,
+    SlidingAverage,
+    StepEma,
+    WindowAverage,
+)
 from trainer_hooks.averaging_rules import (
     anytime_steps,
     coefficients,
     coefficients_from_steps,
+    curve_coefficients,
     half_life_steps,
     step_sizes,
 )
@@ -28,6 +38,22 @@ class MergedMarks(NamedTuple):
 
     marks: npt.NDArray[np.int64]
     coefficients: Floats
+
+
+def mark_coefficients(average: WindowAverage | SlidingAverage, positions: npt.ArrayLike) -> Floats:
+    """The coefficients of these rising token positions, all of one window, oldest first; they sum to 1.
+
+    Raises ConfigError where there are no such coefficients, or they cannot be applied one after the other.
+    """
+    if isinstance(average, CurveAverage):
+        return curve_coefficients(average.shape, average.to, positions)
+    if isinstance(average, ExplicitAverage):
+        step_sizes(average.weights)  # raises
+        return np.asarray(average.weights, dtype=np.float64)
+    if isinstance(average, Lawa):
+        return coefficients("sma", np.size(positions))
+    kind = average.weights if isinstance(average, Pma) else average.kind
+    return coefficients(kind, np.size(positions), average.alpha)
 
 
 def running_steps(resolved: ResolvedAverage) -> Floats:
@@ -47,17 +73,16 @@ def running_steps(resolved: ResolvedAverage) -> Floats:
 def sliding_marks(resolved: ResolvedAverage, newest: int) -> MergedMarks:
     """The marks in the mean of a lawa or pma once the mark `newest` is in, and their coefficients."""
     sliding = resolved.average
-    assert isinstance(sliding, Lawa | Pma)
+    assert isinstance(sliding, SlidingAverage)
     end = resolved.marks.index(newest) + 1
     begin = max([0, end - sliding.last, *(_at_or_after(resolved, r) for r in resolved.restarts if r < newest)])
     marks = np.asarray(resolved.marks[begin:end], dtype=np.int64)
-    weights, alpha = (sliding.weights, sliding.alpha) if isinstance(sliding, Pma) else ("sma", 1.0)
-    return MergedMarks(marks, coefficients(weights, len(marks), alpha))
+    return MergedMarks(marks, mark_coefficients(sliding, marks))
 
 
 def final_marks(resolved: ResolvedAverage) -> MergedMarks:
     """The marks and coefficients of the average at the end of the run, of whatever kind."""
-    if isinstance(resolved.average, Lawa | Pma):
+    if isinstance(resolved.average, SlidingAverage):
         return sliding_marks(resolved, resolved.until)
     marks = np.asarray(resolved.marks, dtype=np.int64)
     if isinstance(resolved.average, StepEma):

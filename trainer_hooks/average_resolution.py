@@ -3,23 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from corpus.errors import ConfigError
 from trainer_hooks.average_kinds import (
     AnyAverage,
-    CurveAverage,
-    ExplicitAverage,
     Lawa,
     Pma,
     ResolvedAverage,
     StepEma,
     WindowAverage,
 )
-from trainer_hooks.averaging_rules import coefficients, curve_coefficients, step_sizes
+from trainer_hooks.average_marks import mark_coefficients
 from trainer_hooks.lengths import LengthValue, half_up
 from trainer_hooks.phases import ResolvedPhase
-from trainer_hooks.shapes import Floats
 
 
 def resolve_average(
@@ -39,16 +34,6 @@ def resolve_average(
     if isinstance(average, Lawa | Pma):
         return _sliding(average, axis)
     return _window(average, axis)
-
-
-def window_coefficients(average: WindowAverage, positions: Sequence[int]) -> Floats:
-    """The coefficients of checkpoints at these rising positions, in tokens, oldest first; they sum to 1."""
-    if isinstance(average, CurveAverage):
-        return curve_coefficients(average.shape, average.to, positions)
-    if isinstance(average, ExplicitAverage):
-        step_sizes(average.weights)  # raises where they cannot be applied one after the other
-        return np.asarray(average.weights, dtype=np.float64)
-    return coefficients(average.kind, len(positions), average.alpha)
 
 
 def breaks(phases: Sequence[ResolvedPhase]) -> tuple[int, ...]:
@@ -125,7 +110,7 @@ def _window(average: WindowAverage, axis: _Axis) -> ResolvedAverage:
         first=marks[0],
         every=spacing * axis.step_tokens,
         until=marks[-1],
-        coefficients=tuple(window_coefficients(average, marks).tolist()),
+        coefficients=tuple(mark_coefficients(average, marks).tolist()),
     )
 
 

@@ -105,13 +105,14 @@ class RunningAverage(ABC):
     def load(self, state: dict[str, Any], tensors: Tensors) -> None:
         """Go on from a saved state.
 
-        A scheme that differs is refused once weights are in, because a mean under way cannot change its rule.
-        Raises ConfigError then, ArtifactError when the tensors are not this average's.
+        A scheme that differs is refused once weights are in, because a mean under way cannot change its rule; only a
+        mean without a window may go on for longer than it was to. Raises ConfigError then, ArtifactError when the
+        tensors are not this average's.
         """
-        found, asked = state["scheme"], self.resolved.model_dump(mode="json")
+        if state["newest"] is None:
+            return
+        found, asked = (_so_far(s, state["newest"]) for s in (state["scheme"], self.resolved.model_dump(mode="json")))
         if found != asked:
-            if state["newest"] is None:
-                return
             differing = [key for key in asked if found.get(key) != asked[key]]
             raise ConfigError(
                 f"the saved average follows another scheme: {', '.join(differing)}",
@@ -157,7 +158,7 @@ class SlidingMean(RunningAverage):
     def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
         super().__init__(resolved, model)
         assert isinstance(resolved.average, Lawa | Pma)
-        self._ring = [_zeros(model) for _ in range(min(resolved.average.last, len(resolved.marks)))]
+        self._ring = [_zeros(model) for _ in range(resolved.average.last)]
 
     def _take(self, index: int, weights: Tensors) -> None:
         step_towards(self._ring[index % len(self._ring)], weights, 1.0)
@@ -198,11 +199,16 @@ def reshard(model: nn.Module) -> None:
 
 
 def step_towards(means: Tensors, weights: Tensors, size: float) -> None:
-    """means <- means + size (weights - means), in the means' dtype, in place; exact where size is 1."""
+    """means <- means + size (weights - means), in place and in the means' dtype; size 1 copies, whatever was there."""
+    if size == 1:
+        _copy(weights, means)
+        return
     direct = [name for name, value in weights.items() if value.dtype == means[name].dtype]
-    torch._foreach_lerp_([_local(means[name]) for name in direct], [_local(weights[name]) for name in direct], size)
+    if direct:
+        torch._foreach_lerp_([_local(means[name]) for name in direct], [_local(weights[name]) for name in direct], size)
     for name in weights.keys() - set(direct):  # one converted copy at a time
-        _local(means[name]).lerp_(_local(weights[name]).to(means[name].dtype), size)
+        mean = _local(means[name])
+        mean.lerp_(_local(weights[name]).to(mean.dtype), size)
 
 
 def check_names(expected: Iterable[str], found: Iterable[str], where: str) -> None:
@@ -220,6 +226,13 @@ def check_names(expected: Iterable[str], found: Iterable[str], where: str) -> No
 def _current(model: nn.Module) -> Tensors:
     reshard(model)
     return {name: value.detach() for name, value in unique_tensors(model).items()}
+
+
+def _so_far(scheme: dict[str, Any], newest: int) -> dict[str, Any]:
+    """What of a scheme has shaped the mean up to its newest mark: of a window all, its coefficients sum to 1 in it."""
+    if scheme["coefficients"]:
+        return scheme
+    return {**scheme, "until": None, "restarts": [position for position in scheme["restarts"] if position < newest]}
 
 
 def _averaged(value: torch.Tensor) -> bool:

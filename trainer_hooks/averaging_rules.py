@@ -9,8 +9,6 @@ j >= i; the helpers convert both ways.
     coefficients("ema_debiased", 6, 0.2)        # .0888 .1110 .1388 .1735 .2168 .2711
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -53,7 +51,7 @@ def coefficients(kind: str, m: int, alpha: float = 0.2) -> Floats:
     raise ConfigError(f"unknown average {kind!r}{nearest(kind, ('sma', 'ema', 'ema_debiased', 'wma'))}")
 
 
-def curve_coefficients(shape: str, ratio: float, positions: Sequence[float]) -> Floats:
+def curve_coefficients(shape: str, ratio: float, positions: npt.ArrayLike) -> Floats:
     """Coefficients that imitate a decay of the given shape over checkpoints at these token positions.
 
     w_i is the mean of the decay curve over segment i, so the merge equals training with that decay when the
@@ -62,7 +60,7 @@ def curve_coefficients(shape: str, ratio: float, positions: Sequence[float]) -> 
     """
     marks = np.asarray(positions, dtype=np.float64)
     if len(marks) < 2 or not np.all(np.diff(marks) > 0):
-        raise ConfigError("a decay curve needs at least two rising positions", found=f"{list(positions)}")
+        raise ConfigError("a decay curve needs at least two rising positions", found=f"{marks.tolist()}")
     if shape not in SHAPES:
         raise ConfigError(f"unknown shape {shape!r}{nearest(shape, SHAPES)}")
     if SHAPES[shape].positive and ratio == 0:

@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 
 from corpus.errors import ConfigError
 from trainer_hooks.averaging_rules import (
+    anytime_steps,
     coefficients,
     coefficients_from_decay,
+    coefficients_from_steps,
     curve_coefficients,
     decay_from_coefficients,
+    half_life_steps,
     step_sizes,
 )
+from trainer_hooks.shapes import SHAPES
 
 KINDS = ("sma", "ema", "ema_debiased", "wma")
 TABLE = [
@@ -101,3 +105,74 @@ def test_unusable_settings_are_refused():
     ):
         with pytest.raises(ConfigError):
             call()
+
+
+def test_the_other_coefficients_of_the_tables():
+    """What is left on the oldest in a recursion, the merge of 1..6, and the off-by-one of point values."""
+    left = {3: 0.64, 6: 0.328, 8: 0.210, 10: 0.134, 20: 0.014}
+    for m, share in left.items():
+        assert coefficients("ema", m, 0.2)[0] == pytest.approx(share, abs=5e-4)
+    points = 1 - np.sqrt(np.arange(1, 7) / 6)
+    np.testing.assert_allclose(
+        coefficients_from_decay(points), [0.408, 0.169, 0.130, 0.109, 0.096, 0.087, 0], atol=5e-4
+    )
+    assert curve_coefficients("1-sqrt", 0.0, range(7))[-1] > 0.04
+
+
+def test_half_lives_in_tokens():
+    """A .5M update and a half-life of 50M keep .99309; a window of 2 h / ln 2 tokens has the same mean age."""
+    steps = half_life_steps(3, 0.5e6, 50e6, debiased=False)
+    np.testing.assert_allclose(steps, [1, 1 - 0.99309, 1 - 0.99309], atol=5e-6)
+    c = coefficients_from_steps(half_life_steps(20_000, 1, 500, debiased=True))
+    assert c @ np.arange(19_999, -1, -1.0) == pytest.approx(500 / np.log(2), rel=2e-3)
+    assert 2 / np.log(2) == pytest.approx(2.885, abs=5e-4)
+
+
+def test_half_lives_in_tokens_seen():
+    """f = .1: kappa 6.93 and a mean age of .126 t; f = ln 2 is the plain mean of the whole run."""
+    positions = np.arange(1, 20_001)
+    c = coefficients_from_steps(anytime_steps(positions, 0.1, debiased=True))
+    assert c @ (20_000 - positions) / 20_000 == pytest.approx(0.126, abs=5e-4)
+    assert np.log(2) / 0.1 == pytest.approx(6.93, abs=5e-3)
+    np.testing.assert_allclose(anytime_steps(positions, np.log(2), debiased=True), 1 / positions, rtol=1e-9)
+    np.testing.assert_allclose(c / c[-1], (positions / 20_000) ** (np.log(2) / 0.1 - 1), rtol=1e-8, atol=1e-300)
+
+
+@given(st.floats(1e-4, 0.9), st.integers(2, 300), st.booleans())
+def test_means_of_every_step_stay_in_range(share, m, debiased):
+    """Powers of token counts leave the range of a float; steps do not, and their coefficients sum to 1."""
+    positions = 10**12 + np.arange(m) * 10**9
+    for steps in (
+        anytime_steps(positions, share, debiased=debiased),
+        half_life_steps(m, 1e9, share * 1e12, debiased=debiased),
+    ):
+        assert steps[0] == 1
+        assert ((steps > 0) & (steps <= 1)).all()
+        assert coefficients_from_steps(steps).sum() == pytest.approx(1, abs=1e-12)
+
+
+@given(st.lists(st.floats(0.001, 1), min_size=1, max_size=60))
+def test_steps_and_coefficients_are_two_forms_of_one_thing(weights):
+    c = np.asarray(weights) / sum(weights)
+    np.testing.assert_allclose(coefficients_from_steps(step_sizes(c)), c, atol=1e-12)
+
+
+@given(st.sampled_from(KINDS), st.integers(1, 50), floats)
+def test_coefficients_to_decay_and_back(kind, m, alpha):
+    c = coefficients(kind, m, alpha)
+    np.testing.assert_allclose(coefficients_from_decay(decay_from_coefficients(c)), c, atol=1e-12)
+
+
+@given(st.sampled_from(sorted(SHAPES)), st.floats(0.01, 1), st.integers(1, 8), st.integers(0, 2**32 - 1))
+def test_a_curve_over_true_positions_equals_decayed_training(shape, ratio, segments, seed):
+    """With updates constant inside each segment, merging equals training at the decayed rate (arXiv 2507.17634)."""
+    rng = np.random.default_rng(seed)
+    positions = np.concatenate([[0], np.cumsum(rng.integers(1, 50, segments))])
+    updates = rng.normal(size=segments)
+    checkpoints = np.concatenate([[0.0], np.cumsum(updates * np.diff(positions))])
+    fine = (np.arange(positions[-1] * 200) + 0.5) / (positions[-1] * 200)
+    rates = SHAPES[shape].value(fine, ratio)
+    moving = updates[np.searchsorted(positions[1:], fine * positions[-1], side="right")]
+    decayed = float(np.sum(rates * moving)) / 200
+    merged = float(curve_coefficients(shape, ratio, positions) @ checkpoints)
+    assert merged == pytest.approx(decayed, abs=2e-3 * positions[-1] * np.abs(updates).max())
