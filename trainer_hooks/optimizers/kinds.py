@@ -78,6 +78,11 @@ class Muon(OptimizerSettings):
     momentum: Beta = Field(0.95, description="decay of the momentum")
     nesterov: bool = Field(True, description="look ahead along the momentum")
     ns_steps: int = Field(5, ge=1, lt=100, description="rounds of the Newton-Schulz iteration")
+    ns_precision: Literal["bf16", "fp32"] = Field(
+        "bf16",
+        description="number type of that iteration; bf16 is torch's, and rounds so coarsely that runs over other "
+        "numbers of ranks drift apart, where with fp32 they stay together",
+    )
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), description="decays of AdamW's moments")
 
     def make(self, model: "torch.nn.Module", peak_lr: float, seed: int = 0) -> "torch.optim.Optimizer":

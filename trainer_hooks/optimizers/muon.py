@@ -41,11 +41,12 @@ class MuonAdamW(HiddenMatrixOptimizer):
     def update_matrices(self, group: Group) -> None:
         """m <- b m + (1 - b) g; W <- W (1 - lr decay) - lr factor NS(m, or with Nesterov (1 - b) g + b m)."""
         settings, lr = self.settings, group["lr"]
+        dtype = torch.bfloat16 if settings.ns_precision == "bf16" else torch.float32
         for _, parameter in with_gradients(group):
             grad, momentum = gradient(parameter), self.state[parameter]["momentum_buffer"]
             momentum.lerp_(grad, 1 - settings.momentum)
             ahead = grad.lerp(momentum, settings.momentum) if settings.nesterov else momentum
-            update = newton_schulz(whole(ahead), settings.ns_steps)
+            update = newton_schulz(whole(ahead), settings.ns_steps, dtype)
             parameter.mul_(1 - lr * group["weight_decay"])
             parameter.add_(cut(update, parameter), alpha=-lr * rate_factor(tuple(parameter.shape), settings.adjust))
 
@@ -53,8 +54,8 @@ class MuonAdamW(HiddenMatrixOptimizer):
 def newton_schulz(matrix: torch.Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     """A matrix of about the same singular vectors, with singular values near 1 (in about 0.68 to 1.14 after 5 steps).
 
-    X / (||X|| or 1e-7), then in each step X <- a X + (b S + c S S) X with S = X X^T, on the shorter side; in `dtype`,
-    which is bfloat16 in training. The polynomial is that of KellerJordan/Muon and torch.optim.Muon.
+    X / max(||X||, 1e-7), then in each step X <- a X + (b S + c S S) X with S = X X^T, on the shorter side; in `dtype`.
+    The polynomial is that of KellerJordan/Muon and torch.optim.Muon.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.to(dtype, copy=True)
