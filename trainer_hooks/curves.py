@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from corpus.errors import ConfigError
 from trainer_hooks.plan import ResolvedPlan
-from trainer_hooks.shapes import SHAPES, Floats
+from trainer_hooks.shapes import Floats
 
 DECILES = 10
 
@@ -34,6 +34,28 @@ def learning_rate(tokens: npt.ArrayLike, resolved: ResolvedPlan) -> Floats:
     last rate is held, with a warning; after a decay to 0 it is refused. For the rates that training uses, see
     `step_learning_rates`. Raises ConfigError for negative tokens, or for tokens beyond a decay to 0.
     """
+    points = _checked(tokens, resolved)
+    rates = np.full(points.shape, resolved.phases[-1].lr_end)
+    for phase in resolved.phases:
+        inside = (points >= phase.start) & (points < phase.end)
+        rates[inside] = phase.rate(points[inside])
+    return rates
+
+
+def learning_rate_integral(tokens: npt.ArrayLike, resolved: ResolvedPlan) -> Floats:
+    """The integral of the plan's curve from 0 to points on the token axis, float64, same shape as `tokens`; exact.
+
+    Its difference over an interval, divided by the interval's length, is the mean rate there. Points as in
+    `learning_rate`.
+    """
+    points = _checked(tokens, resolved)
+    total = resolved.phases[-1].lr_end * np.maximum(points - resolved.tokens, 0.0)
+    for phase in resolved.phases:
+        total = total + phase.integral(np.clip(points, phase.start, phase.end))
+    return np.asarray(total)
+
+
+def _checked(tokens: npt.ArrayLike, resolved: ResolvedPlan) -> Floats:
     points = np.asarray(tokens, dtype=np.float64)
     if points.size and points.min() < 0:
         raise ConfigError("tokens seen cannot be negative", found=f"{points.min():g}")
@@ -45,16 +67,8 @@ def learning_rate(tokens: npt.ArrayLike, resolved: ResolvedPlan) -> Floats:
                 found=f"{points.max():,.0f}",
                 fix="end the decay above 0, or start a new plan from the checkpoint",
             )
-        warnings.warn(f"beyond the plan's {resolved.tokens:,} tokens the last learning rate is held", stacklevel=2)
-    rates = np.full(points.shape, resolved.phases[-1].lr_end)
-    for phase in resolved.phases:
-        inside = (points >= phase.start) & (points < phase.end)
-        r = (points[inside] - phase.start) / (phase.end - phase.start)
-        if phase.kind == "decay":
-            rates[inside] = phase.lr_start * SHAPES[phase.shape].value(r, phase.lr_end / phase.lr_start)
-        else:
-            rates[inside] = phase.lr_start + (phase.lr_end - phase.lr_start) * r
-    return rates
+        warnings.warn(f"beyond the plan's {resolved.tokens:,} tokens the last learning rate is held", stacklevel=3)
+    return points
 
 
 def step_learning_rates(resolved: ResolvedPlan) -> Floats:
@@ -68,11 +82,10 @@ def averaged_step_rates(resolved: ResolvedPlan, average: str) -> Floats:
     A step's update is in every checkpoint taken at or after it, so its rate is weighed by the sum of their
     coefficients. Source: arXiv 2507.17634, the duality.
     """
-    rates, followed = step_learning_rates(resolved), resolved.averages[average]
+    rates, merged = step_learning_rates(resolved), resolved.averages[average].final()
     ends = (np.arange(resolved.steps) + 1) * resolved.step_tokens
-    later = np.cumsum(np.asarray(followed.coefficients)[::-1])[::-1]
-    counted: Floats = np.concatenate([later, [0.0]])
-    return rates * counted[np.searchsorted(np.asarray(followed.marks), ends, side="left")]
+    counted: Floats = np.concatenate([np.cumsum(merged.coefficients[::-1])[::-1], [0.0]])
+    return rates * counted[np.searchsorted(merged.marks, ends, side="left")]
 
 
 def lr_mass(

@@ -1,7 +1,7 @@
 """Lengths and ratios as a plan writes them: `30B`, `64K`, `15%`, `1/300`.
 
 A length on the token axis is a share of the run or a count of tokens, never both, and is made exact once, by
-`trainer_hooks.resolution`.
+`trainer_hooks.resolution`. One phase of a plan may take the `rest` of the run.
 """
 
 from fractions import Fraction
@@ -63,7 +63,30 @@ class LengthValue(Config):
         return f"{self.tokens:,} tokens" if self.share is None else f"{100 * self.share:g}%"
 
 
+class PhaseLengthValue(LengthValue):
+    """The length of a phase: as any other, or what the other phases leave of the run."""
+
+    rest: bool = Field(default=False, description="all that the other phases of the plan leave")
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> "PhaseLengthValue":
+        if self.rest + (self.share is not None) + (self.tokens is not None) != 1:
+            raise ValueError("a phase's length is a share of the run, a count of tokens or rest; not both, not neither")
+        return self
+
+    def __str__(self) -> str:
+        return "rest" if self.rest else super().__str__()
+
+
+def parse_phase_length(value: Any) -> Any:
+    """Turn `rest` into what the other phases leave, and all else as `parse_length` does."""
+    if isinstance(value, LengthValue):
+        return value.model_dump()
+    return {"rest": True} if value == "rest" else parse_length(value)
+
+
 Length = Annotated[LengthValue, BeforeValidator(parse_length)]
+PhaseLength = Annotated[PhaseLengthValue, BeforeValidator(parse_phase_length)]
 Ratio = Annotated[float, BeforeValidator(parse_ratio)]
 
 

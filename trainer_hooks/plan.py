@@ -12,15 +12,16 @@ drawn and resumed without replaying a run.
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from corpus.config import Config, Count
 from trainer_hooks.average_kinds import Averages, ResolvedAverage
-from trainer_hooks.hooks.kinds import AnyHook
+from trainer_hooks.hooks.kinds import Hooks
 from trainer_hooks.lengths import Length, LengthValue
 from trainer_hooks.objectives.kinds import AnyObjective, NextToken
 from trainer_hooks.optimizers.kinds import AdamW, AnyOptimizer
 from trainer_hooks.phases import Phase, ResolvedPhase
+from trainer_hooks.schedules import AnySchedule
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -42,11 +43,12 @@ class Plan(Config):
         None, ge=1, description="sequences of one forward pass on one device; gradients of more are accumulated"
     )
     peak_lr: float = Field(gt=0, description="the learning rate after warm-up")
-    phases: tuple[Phase, ...] = Field(min_length=1, description="intervals that together cover the run")
+    phases: tuple[Phase, ...] = Field((), description="intervals that together cover the run")
+    schedule: AnySchedule | None = Field(None, description="in place of phases: a schedule by name, or with settings")
     average: Averages = Field({}, description="averages of the weights to follow: one, or several by name")
     optimizer: AnyOptimizer = Field(AdamW(), description="by name, or with settings")
     objective: AnyObjective = Field(NextToken(), description="what is minimised, by name or with settings")
-    hooks: tuple[AnyHook, ...] = Field((), description="what else happens at each step, in this order")
+    hooks: Hooks = Field((), description="what else happens at each step, in this order")
     eval_every: Length = Field(LengthValue(share=0.1), description="tokens between held-out evaluations")
     checkpoint_every: Length = Field(LengthValue(share=0.1), description="tokens between checkpoints")
     keep: Keep = Field(Keep(), description="which checkpoints stay; those inside an averaging window do too")
@@ -61,7 +63,15 @@ class Plan(Config):
     threads: int = Field(2, ge=1, description="CPU threads; part of the plan, because sums depend on it bit by bit")
     precision: Precision = Field("auto", description="matmul type; auto: bf16 where the hardware has it, else fp32")
     compile: bool = Field(False, description="compile the layers with torch.compile; needs a C++ compiler on CPUs")
+    log_grad_l1: bool = Field(False, description="write grad_l1, the sum of absolute gradients before clipping, to "
+                              "each step's metrics: what a refined schedule for Adam is made of")  # fmt: skip
     deterministic: bool = Field(True, description="equal runs are equal bit by bit; false is a little faster on GPUs")
+
+    @model_validator(mode="after")
+    def _one_curve(self) -> "Plan":
+        if bool(self.phases) == (self.schedule is not None):
+            raise ValueError("a plan has exactly one of phases and schedule; write for example schedule: wsd")
+        return self
 
 
 class ResolvedPlan(Config):
@@ -75,5 +85,5 @@ class ResolvedPlan(Config):
     eval_every_steps: int
     checkpoint_every_steps: int
     keep_every_steps: int | None = None
-    averages: dict[str, ResolvedAverage] = {}
+    averages: dict[str, ResolvedAverage] = Field({})
     warnings: tuple[str, ...] = ()
