@@ -77,7 +77,7 @@ def _decay(resolved: ResolvedPlan) -> Iterator[Finding]:
     last = resolved.phases[-1]
     if last.kind != "decay":
         return
-    where = f"plan.phases.{len(resolved.plan.phases) - 1}"
+    where = f"plan.phases.{len(resolved.plan.phases) - 1}" if resolved.plan.phases else "plan.schedule"
     if last.end - last.start < SHORTEST_DECAY * resolved.tokens:
         yield Finding(
             "warning", "short-decay",

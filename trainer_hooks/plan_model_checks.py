@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 from trainer_hooks.average_kinds import Lawa, Pma, ResolvedAverage
 from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.optimizers.kinds import AnyOptimizer
 from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.plan_findings import Finding
 
 GIB = 2**30
-STATE_BYTES = {"adamw": 8}
-"""Bytes of float32 optimizer state a parameter, of the optimizers that keep the same for every parameter."""
 SPARE_VOCABULARY = 1.1
 
 
@@ -58,12 +57,11 @@ def _vocabulary(model: ModelConfig, tokens: int | None) -> Iterator[Finding]:
 
 def _memory(resolved: ResolvedPlan, model: ModelConfig) -> Finding:
     """Float32 weights and gradients, optimizer state where it is the same for every parameter, averages."""
-    n = parameters(model)
-    parts = [("weights", 4 * n), ("gradients", 4 * n)]
     kind = resolved.plan.optimizer.kind
-    state = STATE_BYTES.get(kind)
+    n, state = sizes(model, resolved.plan.optimizer, resolved.plan.peak_lr)
+    parts = [("weights", 4 * n), ("gradients", 4 * n)]
     if state is not None:
-        parts.append((f"{kind} state", state * n))
+        parts.append((f"{kind} state", state))
     parts += [(f"average {name}", 4 * n * _copies(average)) for name, average in resolved.averages.items()]
     total = sum(size for _, size in parts)
     listed = ", ".join(f"{name} {_gib(size)}" for name, size in parts)
@@ -82,12 +80,26 @@ def _copies(average: ResolvedAverage) -> int:
     return min(kind.last, len(average.marks)) if isinstance(kind, Lawa | Pma) else 1
 
 
-def parameters(model: ModelConfig) -> int:
-    """How many parameters a decoder of this shape has."""
-    attention = model.hidden * model.head_size * 2 * (model.heads + model.key_heads)
-    layer = attention + 3 * model.hidden * model.intermediate + 2 * model.hidden
-    embeddings = model.vocabulary * model.hidden * (1 if model.tied else 2)
-    return embeddings + model.layers * layer + model.hidden
+def sizes(model: ModelConfig, optimizer: AnyOptimizer, peak_lr: float) -> tuple[int, int | None]:
+    """How many parameters a model has, and the bytes of its optimizer's state, from tensors without memory.
+
+    The second is None where an optimizer chooses what it keeps by the values of its tensors.
+    """
+    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+    from trainer_hooks.model import Decoder
+    from trainer_hooks.optimizers.state import prepare_state
+
+    with FakeTensorMode():
+        decoder = Decoder(model, 0)
+        n = sum(parameter.numel() for parameter in decoder.parameters())
+        try:
+            made = optimizer.make(decoder, peak_lr)
+            prepare_state(made)
+        except DataDependentOutputException:
+            return n, None
+        tensors = [tensor for state in made.state.values() for tensor in state.values()]
+        return n, sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _gib(n_bytes: float) -> str:

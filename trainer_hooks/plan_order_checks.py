@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from corpus.errors import ConfigError
 from curriculum.order import codes_and_names
-from trainer_hooks.average_kinds import LastCheckpoints
+from trainer_hooks.average_kinds import AnyAverage, LastCheckpoints
+from trainer_hooks.average_resolution import resolve_average
 from trainer_hooks.curves import lr_mass
-from trainer_hooks.phases import Phase
+from trainer_hooks.phases import ResolvedPhase
 from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.plan_findings import Finding
-from trainer_hooks.resolution import resolve
 from trainer_hooks.shapes import Floats
 
 EVEN = 0.1  # what a tenth of the data gets of a shuffled order's learning-rate mass
@@ -145,26 +145,28 @@ def _mass(resolved: ResolvedPlan, order: PlannedData) -> Iterator[Finding]:
 
 
 def _ways_out(resolved: ResolvedPlan, order: PlannedData) -> str:
-    """What the mass would be if the last decay ended at 1/3, and with a constant rate and an average."""
-    plan = resolved.plan
-    last = plan.phases[-1]
-    if last.decay is None or last.half_life is not None:
+    """What the best tenth would get if the last decay ended at 1/3, and with a constant rate and an average."""
+    last, peak = resolved.phases[-1], resolved.plan.peak_lr
+    if last.kind != "decay" or last.lr_start <= MODERATE_END * peak:
         return "end at a third of the peak, or hold the rate and average the last checkpoints"
-    moderate = last.model_copy(update={"to": MODERATE_END, "to_lr": None})
-    constant = Phase(stable=last.decay)
-    said = []
-    for phase, averages, words in (
-        (moderate, {}, "ending the last decay at 1/3 of the peak gives it {raw}"),
-        (constant, {"sma": LastCheckpoints()}, "a constant rate gives it {raw}, and {sma} in a mean of the last "
-         "checkpoints"),
-    ):  # fmt: skip
-        changed = plan.model_copy(update={"phases": (*plan.phases[:-1], phase), "average": averages})
-        try:
-            found = masses(resolve(changed), order)
-        except ConfigError:
-            continue  # a run too short for that average, or a rate already below
-        said.append(words.format(**{name: _percent(float(shares[-1])) for name, shares in found.items()}))
-    return "; ".join(said)
+
+    def changed(phase: ResolvedPhase, **averages: AnyAverage) -> dict[str, str]:
+        phases = (*resolved.phases[:-1], phase)
+        followed = {
+            name: resolve_average(name, average, phases, resolved.tokens, resolved.step_tokens, resolved.steps)
+            for name, average in averages.items()
+        }
+        found = masses(resolved.model_copy(update={"phases": phases, "averages": followed}), order)
+        return {name: _percent(float(shares[-1])) for name, shares in found.items()}
+
+    moderate = changed(last.model_copy(update={"lr_end": MODERATE_END * peak}))
+    said = f"ending the last decay at 1/3 of the peak gives it {moderate['raw']}"
+    try:
+        held = changed(ResolvedPhase(kind="stable", start=last.start, end=last.end, lr_start=last.lr_start,
+                                     lr_end=last.lr_start), sma=LastCheckpoints())  # fmt: skip
+    except ConfigError:  # too few steps for a window
+        return said
+    return f"{said}; a constant rate gives it {held['raw']}, and {held['sma']} in a mean of the last checkpoints"
 
 
 def _readings(resolved: ResolvedPlan, order: PlannedData) -> Iterator[Finding]:

@@ -12,11 +12,12 @@ from corpus.config import validated
 from corpus.errors import ConfigError
 from trainer_hooks.model import Decoder
 from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.optimizers.state import prepare_state
 from trainer_hooks.plan import Plan, ResolvedPlan
 from trainer_hooks.plan_average_checks import window_start
 from trainer_hooks.plan_checks import findings
 from trainer_hooks.plan_findings import SEVERITIES, Finding
-from trainer_hooks.plan_model_checks import parameters
+from trainer_hooks.plan_model_checks import sizes
 from trainer_hooks.plan_order_checks import PlannedData, masses
 from trainer_hooks.resolution import resolve
 
@@ -217,13 +218,18 @@ def test_the_model_must_fit_plan_tokenizer_and_processes() -> None:
     assert not codes(findings(plan(), model=MODEL, tokenizer_size=449)) & {"spare-vocabulary", "vocabulary-too-small"}
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_parameters_are_those_of_the_model(tied: bool) -> None:
-    model = MODEL.model_copy(update={"tied": tied})
-    assert parameters(model) == sum(tensor.numel() for tensor in Decoder(model, 0).parameters())
-    said = the(findings(plan(average="lawa"), model=model), "memory").what
-    assert f"{parameters(model):,} parameters" in said
-    assert f"average lawa {4 * 5 * parameters(model) / 2**20:.3g} MiB" in said
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "apollo_mini", "schedule_free"])
+def test_the_memory_is_that_of_the_real_model_and_optimizer(optimizer: str) -> None:
+    resolved = plan(average="lawa", optimizer=optimizer)
+    decoder = Decoder(MODEL, 0)
+    made = resolved.plan.optimizer.make(decoder, 1.0)
+    prepare_state(made)
+    n = sum(tensor.numel() for tensor in decoder.parameters())
+    state = sum(tensor.numel() * tensor.element_size() for kept in made.state.values() for tensor in kept.values())
+    assert sizes(MODEL, resolved.plan.optimizer, 1.0) == (n, state)
+    said = the(findings(resolved, model=MODEL), "memory").what
+    assert said.startswith(f"{n:,} parameters take {(8 * n + state + 4 * 5 * n) / 2**20:.3g} MiB in float32")
+    assert f"average lawa {4 * 5 * n / 2**20:.3g} MiB" in said
 
 
 def test_a_window_starts_where_weights_begin_to_count() -> None:
@@ -250,8 +256,8 @@ def test_findings_are_stable_and_in_order(
     except ConfigError:
         return  # refused with a reason: nothing to check
     order = data(np.arange(2001.0) * (1 if ascending else -1))
-    found = findings(resolved, order=order, model=MODEL, tokenizer_size=512, processes=processes)
-    assert found == findings(resolved, order=order, model=MODEL, tokenizer_size=512, processes=processes)
+    found = findings(resolved, order=order, processes=processes)
+    assert found == findings(resolved, order=order, processes=processes)
     ranks = [SEVERITIES.index(finding.severity) for finding in found]
     assert ranks == sorted(ranks)
     assert all(np.isclose(shares.sum(), 1) for shares in masses(resolved, order).values())
