@@ -66,8 +66,9 @@ class ProxySettings(Config):
         """What a plan or a model does not say is the default's, so that one key can be changed alone."""
         filled = dict(data)
         for name, default in (("plan", PLAN), ("model", {"vocabulary": DEFAULT_VOCABULARY})):
-            if isinstance(filled.get(name), dict):
-                filled[name] = {**default, **filled[name]}
+            if isinstance(given := filled.get(name), dict):
+                kept = {key: value for key, value in default.items() if key != "phases" or not given.get("schedule")}
+                filled[name] = {**kept, **given}
         return filled
 
     def proxy_of(self, vocabulary: int) -> ModelConfig:
