@@ -167,6 +167,15 @@ def test_state_elements_count_the_state(settings: OptimizerSettings) -> None:
             assert held == settings.state_elements(tuple(parameter.shape), hidden)
 
 
+def test_state_can_be_counted_without_memory() -> None:
+    with torch.device("meta"):
+        model = Decoder(UNTIED, seed=None)
+        for settings, lr in KINDS:
+            optimizer = settings.make(model, lr)
+            prepare_state(optimizer)
+            assert all(optimizer.state[p] for group in optimizer.param_groups[1:] for p in group["params"])
+
+
 def test_groups_are_named_and_decay_as_asked() -> None:
     model = Decoder(UNTIED)
     groups = {group["name"]: group for group in parameter_groups(model, AdamW(weight_decay=0.2))}

@@ -10,6 +10,7 @@ of them have moments is part of what a checkpoint holds: load the extra state fi
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -92,7 +93,7 @@ class FrugalAdamW(HiddenMatrixOptimizer):
         moment, square = local(state["exp_avg"]), local(state["exp_avg_sq"])
         state["step"] += 1
         step = int(state["step"])
-        picked = self._positions(group, name, parameter.shape[1]).to(grad.device)
+        picked = torch.tensor(self._positions(group, name, parameter.shape[1]), dtype=torch.int64, device=grad.device)
         selected = grad[:, picked]
         moment.lerp_(selected, 1 - beta1)
         square.mul_(beta2).addcmul_(selected, selected, value=1 - beta2)
@@ -103,33 +104,32 @@ class FrugalAdamW(HiddenMatrixOptimizer):
     def _select(self, group: Group) -> None:
         """Choose the next matrices among those that still train, and forget all moments of the group."""
         training = [name for name, parameter in members(group) if parameter.requires_grad]
-        chosen = [training[i] for i in self._positions(group, "", len(training)).tolist()]
+        chosen = [training[i] for i in self._positions(group, "", len(training))]
         group["active"] = chosen if self.settings.unit == "tensors" else []
         for _, parameter in members(group):
             self.state[parameter] = {}
 
-    def _positions(self, group: Group, name: str, among: int) -> torch.Tensor:
+    def _positions(self, group: Group, name: str, among: int) -> list[int]:
+        """The selection of the interval under way."""
         number = group["steps"] // self.settings.every
-        # In mid-interval this is the selection its first step made.
         return selection(self.settings, among, number, int(keyed_hashes(group["seed"], [f"{name} {number}"])[0]))
 
 
-def selection(settings: Frugal, among: int, number: int, key: int) -> torch.Tensor:
-    """Which of `among` things come under AdamW in the selection with this number, rising, int64.
+def selection(settings: Frugal, among: int, number: int, key: int) -> list[int]:
+    """Which of `among` things come under AdamW in the selection with this number, rising.
 
     All selections are of one size, k. In order they are windows of k: 0 to k - 1, k to 2k - 1, and so on, the last one
     moved back to end at the end; `mirror` goes through them and back, without the ends twice. `key` is for `random`.
     """
     size = settings.count(among)
     if settings.order == "random":
-        generator = torch.Generator().manual_seed(key >> 1)
-        return torch.randperm(among, generator=generator)[:size].sort().values
+        return sorted(np.random.default_rng(key).permutation(among)[:size].tolist())
     windows = -(-among // size) if size else 1
     at = number % windows
     if settings.order == "descending":
         at = windows - 1 - at
-    if settings.order == "mirror":
-        turn = number % max(1, 2 * windows - 2)
-        at = min(turn, 2 * windows - 2 - turn) if windows > 1 else 0
-    start = max(0, min(at * size, among - size))
-    return torch.arange(start, start + size)
+    if settings.order == "mirror" and windows > 1:
+        turn = number % (2 * windows - 2)
+        at = min(turn, 2 * windows - 2 - turn)
+    start = min(at * size, among - size)
+    return list(range(start, start + size))
