@@ -11,6 +11,7 @@ import typer
 
 from corpus.errors import GradatimError
 from corpus.version import VERSION
+from pipelines.cli_merge import merge
 from pipelines.cli_mix import mix
 from pipelines.cli_options import DEFAULT, Master, Runtime, Workers, Workspace
 from pipelines.cli_orders import export, order, pack, reorder
@@ -213,7 +214,7 @@ def select(
     select_command(documents, workspace, Ranked(by, weights), options, engine, name=name)
 
 
-for command in (order, pack, export, reorder):
+for command in (order, pack, export, reorder, merge):
     app.command()(command)
 
 
