@@ -20,6 +20,7 @@ from trainer_hooks.merge_choice import checkpoints_of, chosen
 from trainer_hooks.merging import merge, merged_tensors, read_weights
 from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
+from trainer_hooks.trainer import train
 
 STEP = 10
 
@@ -237,3 +238,20 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     with pytest.raises(ArtifactError, match="damaged"):
         merge(checkpoints_of(run, LastCheckpoints(kind="sma", last=2)), tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_a_run_averaged_can_be_merged_from_its_checkpoints(tmp_path, tiny):
+    """The real trainer's checkpoints, under every average of a window that it followed: the same files, to the bit."""
+    averages = {
+        "wma": {"kind": "wma", "last": 3, "window": 8 * 64},
+        "curve": {"kind": "curve", "last": 5, "window": 8 * 64, "to": "1/3"},
+    }
+    workspace = tiny.workspace(tmp_path / "data")
+    plan = tiny.plan(average=averages)
+    result = train(workspace.order, workspace.arrays, {}, tiny.model, plan, tmp_path / "run")
+    for name, average in plan.average.items():
+        manifest = merge(checkpoints_of(result.folder, average), tmp_path / "out.safetensors")
+        assert len(manifest["checkpoints"]) == average.last
+        live, merged = load_file(result.averages[name]), load_file(tmp_path / "out.safetensors")
+        assert set(live) == set(merged)
+        assert all(torch.equal(value, merged[key]) for key, value in live.items())
