@@ -66,7 +66,8 @@ def causal_attention(
     rows_BKGTD = (q_BHTD * D**-0.5).reshape(B, K, H // K * T, D)  # the query heads of a key head, below each other
     scores_BKGTT = (rows_BKGTD @ k_BKTD.transpose(2, 3)).view(B, K, H // K, T, T)
     weights_BKGTT = scores_BKGTT.masked_fill(~mask_B1TT[:, None], float("-inf")).softmax(-1)
-    return (weights_BKGTT.view(B, K, H // K * T, T) @ v_BKTD).view(B, H, T, D)
+    y_BHTD: torch.Tensor = (weights_BKGTT.view(B, K, H // K * T, T) @ v_BKTD).view(B, H, T, D)
+    return y_BHTD
 
 
 def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,8 @@ class RunningAverage(ABC):
 
     Floating parameters and persistent buffers are averaged in float32, once per storage when weights are tied;
     integer buffers are those of the newest mark; non-persistent buffers are left alone. Under FSDP2 every tensor is
-    a DTensor placed as the model's, and each rank updates its own shard.
+    a DTensor placed as the model's, and each rank updates its own shard. Batch statistics kept in buffers are averaged
+    like the rest, which is no substitute for taking them again under the averaged weights.
     """
 
     def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
@@ -88,7 +89,7 @@ class RunningAverage(ABC):
         averages, own = self.average(), _current(model)
         kept = {name: value.detach().clone() for name, value in own.items()}
         try:
-            _copy(averages, own)
+            _copy({name: value for name, value in averages.items() if name in own}, own)  # a guiding matrix may be gone
             yield model
         finally:
             reshard(model)  # what an evaluation left gathered is the average's, and would be used again

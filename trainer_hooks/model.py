@@ -19,6 +19,7 @@ from torch import nn
 from trainer_hooks.attention import Attention, document_mask, rotary_table
 from trainer_hooks.linear_loss import IGNORED, Head, compiled_chunks, linear_cross_entropy
 from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.structured import FactoredLinear, set_progress
 
 INIT_STD = 0.02
 SHAPES_COMPILED = 64
@@ -26,13 +27,14 @@ SHAPES_COMPILED = 64
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
+    """SwiGLU: down(silu(gate(x)) * up(x)); its matrices are dense or products of factors."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden, config.intermediate, bias=False)
-        self.up_proj = nn.Linear(config.hidden, config.intermediate, bias=False)
-        self.down_proj = nn.Linear(config.intermediate, config.hidden, bias=False)
+        matrices = config.feed_forward
+        self.gate_proj = matrices.make(config.hidden, config.intermediate)
+        self.up_proj = matrices.make(config.hidden, config.intermediate)
+        self.down_proj = matrices.make(config.intermediate, config.hidden)
 
     def forward(self, x_BTC: torch.Tensor) -> torch.Tensor:
         out_BTC: torch.Tensor = self.down_proj(F.silu(self.gate_proj(x_BTC)) * self.up_proj(x_BTC))
@@ -141,16 +143,26 @@ class Decoder(nn.Module):
         mean: torch.Tensor = total / (targets_BT != IGNORED).sum()
         return mean
 
+    def set_progress(self, tokens: int) -> None:
+        """Tell the model how many tokens it has been trained on, before a step and before a state is loaded.
+
+        It matters to feed-forward layers that a dense matrix guides (`trainer_hooks.structured`): at their
+        `guided_tokens` that matrix leaves the parameters, for good.
+        """
+        set_progress(self, tokens)
+
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         residual = INIT_STD / (2 * self.config.layers) ** 0.5
-        for name, parameter in self.named_parameters():
-            if parameter.ndim < 2:
-                parameter.fill_(1.0)
-                continue
-            std = residual if name.endswith(("o_proj.weight", "down_proj.weight")) else INIT_STD
-            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
+        for name, module in self.named_modules():
+            std = residual if name.endswith(("o_proj", "down_proj")) else INIT_STD
+            if isinstance(module, FactoredLinear):
+                module.initialise(std, generator)
+            elif isinstance(module, nn.RMSNorm):
+                module.weight.fill_(1.0)
+            elif isinstance(module, nn.Linear | nn.Embedding) and not (module is self.lm_head and self.config.tied):
+                module.weight.copy_(torch.empty(module.weight.shape).normal_(0.0, std, generator=generator))
 
 
 def compile_model(model: Decoder) -> None:

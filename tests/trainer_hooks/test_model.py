@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from trainer_hooks import attention
 from trainer_hooks.linear_loss import linear_cross_entropy
-from trainer_hooks.model import Decoder, count_parameters
+from trainer_hooks.model import Decoder, compile_model, count_parameters
 from trainer_hooks.model_config import ModelConfig
 
+QWEN = ModelConfig(vocabulary=96, hidden=64, layers=2, heads=2, kv_heads=1, head_size=64, intermediate=80, qk_norm=True)
 SHAPES = [
     ModelConfig(vocabulary=96, hidden=48, layers=2, heads=2, kv_heads=1, head_size=32, intermediate=80),
     ModelConfig(vocabulary=96, hidden=96, layers=1, heads=3, head_size=64, intermediate=80, tied=False),
@@ -58,14 +60,23 @@ def test_loss_is_the_cross_entropy_of_the_logits(config):
         torch.testing.assert_close(model.loss(ids[:, :-1], ids[:, 1:]), plain)
 
 
-@pytest.mark.parametrize("config", SHAPES)
-def test_logits_and_gradients_equal_transformers_llama(config):
-    from transformers import LlamaConfig, LlamaForCausalLM
+@pytest.mark.parametrize("config", [*SHAPES, QWEN])
+@pytest.mark.parametrize("multiplied_out", [True, False])
+def test_logits_and_gradients_equal_transformers(config, multiplied_out, monkeypatch):
+    import transformers
 
     from trainer_hooks.export import llama_config
 
+    monkeypatch.setattr(attention, "MULTIPLIED_OUT", 512 if multiplied_out else 0)
     ours = Decoder(config, seed=3)
-    theirs = LlamaForCausalLM(LlamaConfig(**llama_config(config, eos_id=0)))
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if "norm" in name:
+                parameter.copy_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(len(name))) + 0.5)
+    kind = "Qwen3" if config.qk_norm else "Llama"
+    theirs = getattr(transformers, f"{kind}ForCausalLM")(
+        getattr(transformers, f"{kind}Config")(**llama_config(config, eos_id=0))
+    )
     missing = theirs.load_state_dict(ours.state_dict(), strict=True)
     assert not missing.missing_keys
     ids = torch.randint(0, 96, (2, 21), generator=torch.Generator().manual_seed(0))
@@ -76,6 +87,40 @@ def test_logits_and_gradients_equal_transformers_llama(config):
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients.pop(name), rtol=1e-3, atol=1e-5)
     assert not gradients
+
+
+@pytest.mark.parametrize("config", [*SHAPES, QWEN])
+@pytest.mark.parametrize("multiplied_out", [True, False])
+def test_masked_documents_are_read_as_if_alone(config, multiplied_out, monkeypatch):
+    monkeypatch.setattr(attention, "MULTIPLIED_OUT", 512 if multiplied_out else 0)
+    model, lengths = Decoder(config, seed=0), [[7, 1, 4], [3, 9]]
+    ids = torch.randint(0, 96, (2, 12), generator=torch.Generator().manual_seed(0))
+    documents = torch.tensor([[number for number, n in enumerate(row) for _ in range(n)] for row in lengths])
+    targets = ids.roll(-1, dims=1).where(documents == documents.roll(-1, dims=1), -100)
+    logits, whole, alone = model(ids, documents_BT=documents), model.loss(ids, targets, documents), []
+    for row, parts in enumerate(lengths):
+        for part, expected in zip(ids[row].split(parts), logits[row].split(parts), strict=True):
+            torch.testing.assert_close(model(part[None])[0], expected, rtol=1e-4, atol=1e-5)
+            alone.append(F.cross_entropy(expected[:-1], part[1:], reduction="sum"))
+    torch.testing.assert_close(whole, sum(alone) / int((targets != -100).sum()))
+    assert not torch.allclose(model(ids), logits)
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_losses_and_gradients_of_the_plain_one():
+    plain, compiled = Decoder(SHAPES[0], seed=0), Decoder(SHAPES[0], seed=0)
+    compile_model(compiled)
+    ids = torch.randint(0, 96, (2, 40), generator=torch.Generator().manual_seed(0))
+    targets = ids[:, 1:].where(ids[:, 1:] > 9, -100)
+    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        for model in (plain, compiled):
+            model.zero_grad()
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                model.loss(ids[:, :-1], targets).backward()
+        for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=tolerance, atol=tolerance * float(a.grad.abs().max()))
+    with torch.no_grad():
+        assert torch.equal(plain.loss(ids[:, :-1], targets), compiled.loss(ids[:, :-1], targets))
 
 
 def test_a_token_sees_only_what_lies_before_it():
