@@ -271,6 +271,21 @@ def test_schedule_free_lends_its_average_and_takes_it_back() -> None:
         optimizer.load_extra_state(json.loads(inside))
 
 
+def test_a_parameter_that_leaves_the_model_leaves_the_average() -> None:
+    model = Decoder(UNTIED)
+    model.guide = nn.Linear(32, 32, bias=False)
+    optimizer = ScheduleFree().make(model, 0.01)
+    take_steps(model, optimizer, 0.01, range(2))
+    assert "guide.weight" in optimizer.average()
+    del model.guide
+    take_steps(model, optimizer, 0.01, range(2, 4))
+    assert optimizer.average().keys() == dict(model.named_parameters()).keys()
+    own = {name: value.detach().clone() for name, value in model.named_parameters()}
+    with optimizer.swapped(model):
+        assert not torch.equal(model.lm_head.weight, own["lm_head.weight"])
+    assert_equal(dict(model.named_parameters()), own)
+
+
 def test_schedule_free_gives_its_weights_back_after_an_error() -> None:
     model = Decoder(UNTIED)
     optimizer = ScheduleFree().make(model, 0.01)

@@ -44,14 +44,14 @@ class FrugalAdamW(HiddenMatrixOptimizer):
         """Make the state of every parameter that has none, selecting matrices when none are yet."""
         for group in self.param_groups:
             if group["name"] == MATRICES and group["active"] is None:
-                self._select(group)
+                self._select(group, [name for name, _ in members(group)])
         super().prepare()
 
     def step(self, closure: Any = None) -> float | None:  # type: ignore[override]
         """One step; every so many, another part of the matrices comes under AdamW before it."""
         for group in self.param_groups:
             if group["name"] == MATRICES and group["steps"] % self.settings.every == 0:
-                self._select(group)
+                self._select(group, [name for name, _ in with_gradients(group)])
         loss = super().step(closure)
         for group in self.param_groups:
             group["steps"] += 1
@@ -101,9 +101,8 @@ class FrugalAdamW(HiddenMatrixOptimizer):
         update[:, picked] = moment / (1 - beta1**step) / (square / (1 - beta2**step)).sqrt().add_(group["eps"])
         weights.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-lr)
 
-    def _select(self, group: Group) -> None:
-        """Choose the next matrices among those that still train, and forget all moments of the group."""
-        training = [name for name, parameter in members(group) if parameter.requires_grad]
+    def _select(self, group: Group, training: list[str]) -> None:
+        """Choose the next matrices among those that train, and forget all moments of the group."""
         chosen = [training[i] for i in self._positions(group, "", len(training))]
         group["active"] = chosen if self.settings.unit == "tensors" else []
         for _, parameter in members(group):

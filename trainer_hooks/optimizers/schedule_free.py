@@ -75,19 +75,23 @@ class ScheduleFreeAdamW(NamedOptimizer):
 
     @torch.no_grad()
     def average(self) -> dict[str, torch.Tensor]:
-        """x by parameter name, float32, and buffers and what does not train as they are; in new tensors."""
+        """x by parameter name, float32, and buffers and what does not train as they are; in new tensors.
+
+        There is none of a parameter that has left the model.
+        """
         self.prepare()
         reshard(self.model)
         averages = {name: value.detach().clone() for name, value in unique_tensors(self.model).items()}
         for group in self.param_groups:
-            averages |= {name: self._average_of(group, parameter) for name, parameter in members(group)}
+            present = [(name, parameter) for name, parameter in members(group) if name in averages]
+            averages |= {name: self._average_of(group, parameter) for name, parameter in present}
         return averages
 
     @contextmanager
     def swapped(self, model: nn.Module) -> Iterator[nn.Module]:
         """Lend x to the model this optimizes; its own weights come back bit for bit afterwards."""
         averages = self.average()
-        named = [pair for group in self.param_groups for pair in members(group)]
+        named = [pair for group in self.param_groups for pair in members(group) if pair[0] in averages]
         kept = [parameter.detach().clone() for _, parameter in named]
         before = [group["mode"] for group in self.param_groups]
         try:
