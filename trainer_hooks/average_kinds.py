@@ -8,9 +8,10 @@ Three families: a window of checkpoints with fixed coefficients (`sma`, `ema`, `
 `weights`), a mean that slides over the last k marks (`lawa`, `pma`), and a mean of all steps so far (`step_ema`).
 """
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from corpus.config import Config
 from trainer_hooks.lengths import Length, LengthValue, Ratio
@@ -34,7 +35,10 @@ class _Window(Config):
 
 
 class LastCheckpoints(_Window):
-    """The weighted mean of the last checkpoints of the run, or of those up to `end` (arXiv 2511.18903)."""
+    """The weighted mean of the last checkpoints of the run, or of those up to `end`.
+
+    Of a run in ascending order at a constant rate this is CMA, with a moderate decay CDMA (arXiv 2511.18903).
+    """
 
     kind: Literal["sma", "ema", "ema_debiased", "wma"] = Field(
         "sma", description="sma: equal; wma: rising linearly; ema: the recursion started at the oldest, which keeps "
@@ -139,7 +143,15 @@ def named(value: Any) -> Any:
     return value
 
 
-Averages = Annotated[dict[str, AnyAverage], BeforeValidator(named)]
+def usable_name(name: str) -> str:
+    """An average's name: it becomes a file's, and `raw` means the weights that are not averaged."""
+    if name == "raw" or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise ValueError(f"an average cannot be called {name!r}; write letters, digits and _ . - in a name but raw")
+    return name
+
+
+AverageName = Annotated[str, AfterValidator(usable_name)]
+Averages = Annotated[dict[AverageName, AnyAverage], BeforeValidator(named)]
 
 
 class ResolvedAverage(Config):

@@ -113,6 +113,8 @@ REFUSED = [
     ({"kind": "step_ema", "half_life": 0}, "above 0"),
     ({"kind": "lawaa"}, "did you mean 'lawa'"),
     ({"kind": "lawa", "alpha": 0.1}, "unknown key"),
+    ({"raw": {"kind": "sma"}}, "raw"),
+    ({"a/b": {"kind": "sma"}}, "a/b"),
 ]
 
 

@@ -112,6 +112,7 @@ def test_the_other_coefficients_of_the_tables():
     left = {3: 0.64, 6: 0.328, 8: 0.210, 10: 0.134, 20: 0.014}
     for m, share in left.items():
         assert coefficients("ema", m, 0.2)[0] == pytest.approx(share, abs=5e-4)
+    np.testing.assert_allclose(coefficients("ema", 6, 0.8)[[0, -2, -1]], [0.0003, 0.16, 0.8], atol=5e-5)
     points = 1 - np.sqrt(np.arange(1, 7) / 6)
     np.testing.assert_allclose(
         coefficients_from_decay(points), [0.408, 0.169, 0.130, 0.109, 0.096, 0.087, 0], atol=5e-4
