@@ -8,6 +8,7 @@ of weights under names: `raw` are those of its newest checkpoint, the others are
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,6 +55,7 @@ def load_model(path: Path, weights: str | None = None, device: str | torch.devic
     with torch.random.fork_rng(devices=[]):
         model = Decoder(config, seed=None)
     with open_weights(known[name]) as stored:
+        model.set_progress(_progress(stored))
         _fill(model, stored)
     return LoadedModel(model.to(device).eval(), config, _tokenizer_of(path))
 
@@ -141,6 +143,25 @@ def _tokenizer_of(path: Path) -> Path | None:
     run = _run_of(path)
     places = (path / TOKENIZER, run / "export" / TOKENIZER, run.resolve().parent.parent / "tokenizer" / TOKENIZER)
     return next((place for place in places if place.exists()), None)
+
+
+def _progress(stored: StoredWeights) -> int:
+    """The tokens that weights were trained on, which a model whose layers a dense matrix guides has to be told.
+
+    A checkpoint says so; without one the weights must be from after that matrix has left.
+    """
+    state = stored.where / STATE
+    if state.exists():
+        return int(json.loads(state.read_text(encoding="utf-8"))["tokens"])
+    guided = next((name for name in stored if name.endswith(".dense")), None)
+    if guided:
+        raise ConfigError(
+            "a dense matrix still guides these weights, and what they compute depends on how far they are",
+            expected="a checkpoint, or weights from after the guided_tokens of feed_forward",
+            found=guided,
+            where=str(stored.where),
+        )
+    return sys.maxsize
 
 
 @torch.no_grad()
