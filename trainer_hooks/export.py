@@ -1,28 +1,35 @@
-"""Export a model as a folder in Hugging Face layout that transformers and vLLM load as a Llama.
+"""Export a model as a folder in Hugging Face layout that transformers and vLLM load as a Llama, or as a Qwen3.
 
-Parameter names are Llama's already, so this is a copy and a cast: model.safetensors, config.json,
-generation_config.json, and the tokenizer the tokens were made with. The weights come from a checkpoint or
-from an average, so raw and averaged weights export alike.
+Parameter names are theirs already, so this is a copy and a cast: model.safetensors, config.json,
+generation_config.json, and the tokenizer the tokens were made with. The weights come from a checkpoint, an average or
+merged checkpoints. Structured feed-forward layers become the dense matrices that they are the factors of.
 
     export_run(result, model_config, Path("tokenizer.json"), folder / "export", eos="<|endoftext|>")
 """
 
 import json
 import shutil
+import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from corpus.config import nearest
 from corpus.errors import ArtifactError, ConfigError
 from corpus.shards import atomic_path, write_text
 from trainer_hooks.averaging import unique_tensors
-from trainer_hooks.checkpoints import MODEL
+from trainer_hooks.feed_forward_kinds import Factored
 from trainer_hooks.model import Decoder
 from trainer_hooks.model_config import ModelConfig
-from trainer_hooks.trainer import RunResult
+from trainer_hooks.stored_weights import read_weights
+from trainer_hooks.structured import FactoredLinear
 
+if TYPE_CHECKING:
+    from trainer_hooks.trainer import RunResult
+
+RAW = "raw"
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -32,10 +39,27 @@ def padded_vocabulary(size: int, multiple: int = 64) -> int:
 
 
 def export_run(
-    result: RunResult, config: ModelConfig, tokenizer: Path, folder: Path, *, eos: str, dtype: Dtype = "float32"
+    result: "RunResult",
+    config: ModelConfig,
+    tokenizer: Path,
+    folder: Path,
+    *,
+    eos: str,
+    dtype: Dtype = "float32",
+    weights: str | None = None,
 ) -> Path:
-    """Export a finished run: its averaged weights where there are any, else the last checkpoint's."""
-    return export(result.average or result.checkpoint / MODEL, config, tokenizer, folder, eos=eos, dtype=dtype)
+    """Export a run's weights: the first of its averages, or the last checkpoint's where it has none.
+
+    Args:
+        weights: the name of an average, or `raw` for the last checkpoint's; None: as above.
+
+    Raises ConfigError for a name that the run does not have, and as `export` does.
+    """
+    known = {**result.averages, RAW: result.checkpoint}
+    name = weights or next(iter(known))
+    if name not in known:
+        raise ConfigError(f"the run has no weights {name!r}{nearest(name, known)}", where=str(result.folder))
+    return export(known[name], config, tokenizer, folder, eos=eos, dtype=dtype)
 
 
 def export(
@@ -44,7 +68,8 @@ def export(
     """Write an export folder and return it.
 
     Args:
-        weights: safetensors with the decoder's parameters, of a checkpoint or an average.
+        weights: the decoder's parameters: a safetensors file, a checkpoint's folder, or any layout that
+            `trainer_hooks.stored_weights` reads.
         tokenizer: a `tokenizer.json` of the tokenizers library; it is copied byte for byte.
         eos: the end-of-text token, as text; it must be in the tokenizer.
         dtype: the type of the stored weights.
@@ -61,8 +86,9 @@ def export(
             where=str(tokenizer),
             fix="train with a larger vocabulary",
         )
-    tensors = load_file(weights)
+    tensors = read_weights(weights)
     _check(tensors, config, weights)
+    tensors = multiplied(tensors, config)
     folder.mkdir(parents=True, exist_ok=True)
     cast = {name: tensors[name].to(getattr(torch, dtype)).contiguous() for name in sorted(tensors)}
     with atomic_path(folder / "model.safetensors") as temporary:
@@ -75,11 +101,26 @@ def export(
     return folder
 
 
+def multiplied(tensors: dict[str, torch.Tensor], config: ModelConfig) -> dict[str, torch.Tensor]:
+    """The tensors with each pair of factors, if there are any, as the one dense matrix they make, float32."""
+    whole = dict(tensors)
+    for name in [name for name in tensors if isinstance(config.feed_forward, Factored) and name.endswith(".first")]:
+        layer = name.removesuffix(".first")
+        sizes = config.hidden, config.intermediate
+        matrix = config.feed_forward.make(*(sizes[::-1] if layer.endswith("down_proj") else sizes))
+        assert isinstance(matrix, FactoredLinear)
+        with torch.no_grad():
+            matrix.first.copy_(whole.pop(name))
+            matrix.second.copy_(whole.pop(f"{layer}.second"))
+        whole[f"{layer}.weight"] = matrix.product()
+    return whole
+
+
 def llama_config(config: ModelConfig, eos_id: int, dtype: Dtype = "float32") -> dict[str, Any]:
-    """The decoder's shape as transformers' LlamaConfig writes it."""
+    """The decoder's shape as transformers' LlamaConfig writes it, or its Qwen3Config where heads have norms."""
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
+        "model_type": "qwen3" if config.qk_norm else "llama",
         "dtype": dtype,
         "vocab_size": config.vocabulary,
         "hidden_size": config.hidden,
@@ -126,8 +167,19 @@ def _tokenizer_facts(path: Path, eos: str) -> tuple[int, int]:
 
 
 def _check(tensors: dict[str, torch.Tensor], config: ModelConfig, where: Path) -> None:
+    guided = [name for name in tensors if name.endswith(".dense")]
+    if guided:
+        raise ConfigError(
+            "a dense matrix still guides these weights, and what they compute depends on how far they are",
+            expected="weights from after the guided_tokens of feed_forward",
+            found=guided[0],
+            where=str(where),
+            fix="export a later checkpoint",
+        )
     with torch.device("meta"):
-        expected = {name: value.shape for name, value in unique_tensors(Decoder(config, seed=None)).items()}
+        finished = Decoder(config, seed=None)
+        finished.set_progress(sys.maxsize)  # without a guide
+    expected = {name: value.shape for name, value in unique_tensors(finished).items()}
     found = {name: value.shape for name, value in tensors.items()}
     if found != expected:
         differing = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from corpus.errors import ArtifactError, ConfigError
 from trainer_hooks.export import export, export_run, padded_vocabulary
+from trainer_hooks.loading import load_model
 from trainer_hooks.model import Decoder
+from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.stored_weights import read_weights
 from trainer_hooks.trainer import train
 
 EOS = "<|endoftext|>"
@@ -45,9 +48,14 @@ def exported(workspace, tiny, tokenizer, tmp_path_factory):
     return result, export_run(result, tiny.model, tokenizer, folder / "export", eos=EOS)
 
 
+def average_of(result) -> Path:
+    (average,) = result.averages.values()
+    return average
+
+
 def averaged_model(result, tiny) -> Decoder:
     model = Decoder(tiny.model)
-    model.load_state_dict(load_file(result.average), strict=False)
+    model.load_state_dict(load_file(average_of(result)), strict=False)
     return model
 
 
@@ -65,10 +73,61 @@ def test_transformers_loads_it_with_equal_logits_and_generates(exported, tiny):
     assert out.shape == (1, 10)
 
 
+def shape(**fields) -> ModelConfig:
+    return ModelConfig(vocabulary=128, hidden=64, layers=2, heads=2, kv_heads=1, head_size=32, intermediate=96,
+                       **fields)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        shape(qk_norm=True),
+        shape(qk_norm=True, tied=False, feed_forward={"kind": "low_rank", "rank": 12}),
+        shape(feed_forward={"kind": "block_dense", "rank": 16, "blocks": 4, "guided_tokens": 1000}),
+        shape(feed_forward={"kind": "block_shuffle", "blocks": 2}),
+    ],
+    ids=["qwen3", "qwen3_low_rank", "block_dense", "block_shuffle"],
+)
+def test_every_kind_of_layer_has_equal_logits_in_transformers(config, tokenizer, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    model = Decoder(config, seed=1)
+    if config.feed_forward.kind == "block_dense":
+        save_file(dict(model.named_parameters()), tmp_path / "guided.safetensors")
+        with pytest.raises(ConfigError, match="still guides these weights"):
+            export(tmp_path / "guided.safetensors", config, tokenizer, tmp_path / "export", eos=EOS)
+    model.set_progress(1000)
+    with torch.no_grad():  # far from their start, norms too
+        for parameter in model.parameters():
+            parameter.add_(torch.rand(parameter.shape, generator=torch.Generator().manual_seed(3)), alpha=0.1)
+    save_file(dict(model.named_parameters()), tmp_path / "model.safetensors")
+    folder = export(tmp_path / "model.safetensors", config, tokenizer, tmp_path / "export", eos=EOS)
+    theirs, ids = AutoModelForCausalLM.from_pretrained(folder), torch.arange(60).view(2, 30)
+    assert type(theirs).__name__ == ("Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM")
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(ids).logits, model(ids), rtol=1e-4, atol=1e-5)
+    loaded = load_model(folder).model
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids), model(ids), rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_is_exported_by_the_name_of_its_weights(exported, tiny, tokenizer, tmp_path):
+    result, _ = exported
+    folder = export_run(result, tiny.model, tokenizer, tmp_path / "raw", eos=EOS, weights="raw")
+    stored, raw = load_file(folder / "model.safetensors"), read_weights(result.checkpoint)
+    assert {*stored} == {*raw}
+    assert all(torch.equal(stored[name], raw[name]) for name in raw)
+    (name,) = result.averages
+    named = export_run(result, tiny.model, tokenizer, tmp_path / "named", eos=EOS, weights=name)
+    assert not torch.equal(load_file(named / "model.safetensors")["model.norm.weight"], raw["model.norm.weight"])
+    with pytest.raises(ConfigError, match="no weights 'ema'"):
+        export_run(result, tiny.model, tokenizer, tmp_path / "none", eos=EOS, weights="ema")
+
+
 def test_bfloat16_weights_are_the_rounded_ones(exported, tiny, tokenizer, tmp_path):
     result, _ = exported
-    folder = export(result.average, tiny.model, tokenizer, tmp_path, eos=EOS, dtype="bfloat16")
-    stored, full = load_file(folder / "model.safetensors"), load_file(result.average)
+    folder = export(average_of(result), tiny.model, tokenizer, tmp_path, eos=EOS, dtype="bfloat16")
+    stored, full = load_file(folder / "model.safetensors"), load_file(average_of(result))
     assert json.loads((folder / "config.json").read_text())["dtype"] == "bfloat16"
     assert all(torch.equal(stored[name], full[name].to(torch.bfloat16)) for name in full)
 
@@ -76,13 +135,13 @@ def test_bfloat16_weights_are_the_rounded_ones(exported, tiny, tokenizer, tmp_pa
 def test_what_does_not_fit_is_refused(exported, tiny, tokenizer, tmp_path):
     result, _ = exported
     with pytest.raises(ConfigError, match="no token '<eot>'"):
-        export(result.average, tiny.model, tokenizer, tmp_path, eos="<eot>")
+        export(average_of(result), tiny.model, tokenizer, tmp_path, eos="<eot>")
     with pytest.raises(ConfigError, match="more ids than the model"):
-        export(result.average, tiny.model.model_copy(update={"vocabulary": 64}), tokenizer, tmp_path, eos=EOS)
+        export(average_of(result), tiny.model.model_copy(update={"vocabulary": 64}), tokenizer, tmp_path, eos=EOS)
     with pytest.raises(ArtifactError, match="not those of this model"):
-        export(result.average, tiny.model.model_copy(update={"layers": 3}), tokenizer, tmp_path, eos=EOS)
+        export(average_of(result), tiny.model.model_copy(update={"layers": 3}), tokenizer, tmp_path, eos=EOS)
     with pytest.raises(ConfigError, match="there is no tokenizer"):
-        export(result.average, tiny.model, tmp_path / "none.json", tmp_path, eos=EOS)
+        export(average_of(result), tiny.model, tmp_path / "none.json", tmp_path, eos=EOS)
     assert [padded_vocabulary(n) for n in (1, 64, 4097)] == [64, 64, 4160]
 
 
