@@ -14,13 +14,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
 
+from trainer_hooks.lengths import LengthValue, half_up
 from trainer_hooks.loader import OrderedLoader
+from trainer_hooks.model import Decoder
 from trainer_hooks.parallel import Parallel
 from trainer_hooks.plan import ResolvedPlan
 
 Tensors = dict[str, torch.Tensor]
+
+
+def in_steps(length: LengthValue, resolved: ResolvedPlan) -> int:
+    """A length of a hook's settings in whole steps of a plan, rounded half up; may be 0."""
+    return half_up(length.of(resolved.plan.tokens) / resolved.step_tokens)
 
 
 @dataclass
@@ -30,12 +36,14 @@ class StepBatch:
     Attributes:
         number: the global batch's number in the order (`loader.visits_of_step(number)` names its documents).
         inputs, targets: (rows, T) int64 on the run's device; a target of -100 is not predicted.
+        documents: (rows, T) int64, the visit of each input token, where the plan masks documents; else None.
         losses: (rows, T) float32, nats of each target, 0 where it is not predicted; set after the forward pass.
     """
 
     number: int
     inputs: torch.Tensor
     targets: torch.Tensor
+    documents: torch.Tensor | None = None
     losses: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
@@ -47,15 +55,17 @@ class TrainingRun(Protocol):
         model: the decoder itself; its parameters are DTensors under FSDP2.
         optimizer, loader, parallel: the others that take part (`parallel.sum(tensor)` adds over ranks).
         step, tokens: taken so far; `after_step` counts the step, all points before it do not.
-        rate: the learning rate of this step; `before_step` may set it.
+        rate: the learning rate of this step, which `before_step` and `after_backward` may set: the optimizer's
+            groups take it right before they step.
         batch: the step's batch; loss: its mean nats a token over all ranks; grad_norm: before clipping.
         facts: what the step's metrics line shows; a hook adds its own keys, prefixed by its kind.
+        stop: a reason to end after this step, with a checkpoint; None: go on.
     """
 
     resolved: ResolvedPlan
     folder: Path
     device: torch.device
-    model: nn.Module
+    model: Decoder
     optimizer: torch.optim.Optimizer
     loader: OrderedLoader
     parallel: Parallel
@@ -65,6 +75,7 @@ class TrainingRun(Protocol):
     loss: float
     grad_norm: float
     facts: dict[str, Any]
+    stop: str | None
 
     @property
     def tokens(self) -> int:
@@ -78,6 +89,15 @@ class TrainingRun(Protocol):
 
     def read_batch(self, number: int) -> StepBatch:
         """This rank's part of a global batch by its number, on the run's device; the loader does not move."""
+
+    def clip(self) -> float:
+        """Scale the gradients to the plan's largest norm; the norm they had, over all ranks."""
+
+    def update(self) -> None:
+        """Move the parameters at `rate`."""
+
+    def heldout_loss(self) -> float | None:
+        """Nats a token of the raw weights, the mean over the held-out sets; None where there is none."""
 
     def snapshot(self) -> Any:
         """Copies of all that a step changes: parameters, optimizer, position; for `restore`."""
