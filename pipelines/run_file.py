@@ -19,10 +19,14 @@ from typing import Any
 from pydantic import Field
 
 from corpus.config import Config, apply_overrides, load_yaml, validated
+from corpus.tokenizer import load_encoder
 from curriculum.kinds import Policy
+from pipelines.reading import TOKENIZER
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
+
+PADDING = 64  # a vocabulary of whole tiles
 
 
 class OrderOf(Config):
@@ -43,12 +47,26 @@ class RunFile(Config):
     plan: Plan
 
 
-def load_run_file(path: Path, overrides: tuple[str, ...] = ()) -> RunFile:
+def load_run_file(path: Path, overrides: tuple[str, ...] = (), workspace: Path | None = None) -> RunFile:
     """Read a run file, apply `--set` overrides, and resolve its plan once to find what cannot be followed.
+
+    A model without a vocabulary takes that of the workspace's tokenizer, padded to a multiple of 64.
 
     Raises ConfigError that lists every problem with its dotted path.
     """
     data: Any = apply_overrides(load_yaml(path), overrides)
+    if workspace is not None:
+        data = _with_vocabulary(data, workspace)
     run = validated(RunFile, {"name": path.stem, **data}, str(path))
     resolve(run.plan)
     return run
+
+
+def _with_vocabulary(data: dict[str, Any], workspace: Path) -> dict[str, Any]:
+    model = data.get("model", {})
+    model = {"preset": model} if isinstance(model, str) else model
+    tokenizer = workspace / str(data.get("tokenizer", RunFile.model_fields["tokenizer"].default)) / TOKENIZER
+    if not isinstance(model, dict) or "vocabulary" in model or not tokenizer.is_file():
+        return data
+    size = -(-load_encoder(tokenizer).vocabulary // PADDING) * PADDING
+    return {**data, "model": {**model, "vocabulary": size}}

@@ -18,6 +18,7 @@ from trainer_hooks.plan_order_checks import PlannedData, order_findings
 
 SHORTEST_DECAY = 0.025  # of the run; arXiv 2404.06395: 10 % is enough, 2.5 % is not
 LONGEST_WARMUP = 0.1
+ROUNDED = "a whole number of steps"  # a warning of the resolution that asks for nothing
 
 
 def findings(
@@ -33,7 +34,10 @@ def findings(
     Args:
         order: the visits the plan reads; model: its shape; tokenizer_size: ids of the tokens; processes: that train.
     """
-    found = [Finding("warning", "resolution", warning, "plan") for warning in resolved.warnings]
+    found = [
+        Finding("note" if ROUNDED in warning else "warning", "resolution", warning, "plan")
+        for warning in resolved.warnings
+    ]
     found += [*_curve(resolved), *_intervals(resolved)]
     for name, average in resolved.averages.items():
         found += average_findings(resolved, name, average, order)

@@ -64,12 +64,11 @@ def _memory(resolved: ResolvedPlan, model: ModelConfig) -> Finding:
         parts.append((f"{kind} state", state))
     parts += [(f"average {name}", 4 * n * _copies(average)) for name, average in resolved.averages.items()]
     total = sum(size for _, size in parts)
-    listed = ", ".join(f"{name} {_gib(size)}" for name, size in parts)
+    listed = ", ".join(f"{name} {_size(size)}" for name, size in parts)
     without = "activations" if state is not None else f"activations and the state of {kind}"
     return Finding(
         "note", "memory",
-        f"{n:,} parameters take {_gib(total)} in float32, over all processes under fsdp and in each under ddp, without "
-        f"{without}: {listed}",
+        f"{n:,} parameters take {_size(total)} without {without} ({listed}); fsdp divides it over the processes",
         "model",
     )  # fmt: skip
 
@@ -102,5 +101,5 @@ def sizes(model: ModelConfig, optimizer: AnyOptimizer, peak_lr: float) -> tuple[
         return n, sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _gib(n_bytes: float) -> str:
+def _size(n_bytes: float) -> str:
     return f"{n_bytes / GIB:.2f} GiB" if n_bytes >= 0.1 * GIB else f"{n_bytes / 2**20:.3g} MiB"

@@ -7,6 +7,7 @@ average covers.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ class PlannedData:
         lengths: tokens; scores: float64, higher is better, NaN where there is none.
         source, phase: numbers into sources and phases; visit: how often the document was read before.
         caps: the most visits that the mixture allows each document, by source.
+        turned: whether the scores are those of the order with their sign turned, because low ones are good.
     """
 
     lengths: npt.NDArray[np.int64]
@@ -48,6 +50,7 @@ class PlannedData:
     phases: tuple[str, ...]
     visit: npt.NDArray[np.int64]
     caps: Mapping[str, float] = field(default_factory=dict)
+    turned: bool = False
 
     @classmethod
     def of(
@@ -59,7 +62,7 @@ class PlannedData:
         return cls(
             table["length"].to_numpy().astype(np.int64), -scores if lower_is_better else scores,
             source.astype(np.int64), tuple(sources), phase.astype(np.int64), tuple(phases),
-            table["visit"].to_numpy().astype(np.int64), dict(caps or {}),
+            table["visit"].to_numpy().astype(np.int64), dict(caps or {}), lower_is_better,
         )  # fmt: skip
 
     @property
@@ -76,6 +79,24 @@ class PlannedData:
         """The mean score, each visit weighed by so many tokens; NaN where none of them is scored."""
         known = ~np.isnan(self.scores) & (weights > 0)
         return float(np.average(self.scores[known], weights=weights[known])) if known.any() else float("nan")
+
+    def along(self, edges: Floats) -> tuple[Floats, Floats]:
+        """Mean score (as the order has it) and source shares between rising token positions, shapes (n,), (n, sources).
+
+        Visits are divided at the borders; NaN where nothing is scored, or nothing lies.
+        """
+        ends = np.concatenate([[0.0], np.cumsum(self.lengths, dtype=np.float64)])
+
+        def between(tokens: npt.NDArray[Any]) -> Floats:
+            return np.diff(np.interp(edges, ends, np.concatenate([[0.0], np.cumsum(tokens, dtype=np.float64)])))
+
+        known = ~np.isnan(self.scores)
+        weights = np.where(known, self.lengths, 0)
+        parts = [between(np.where(self.source == i, self.lengths, 0)) for i in range(len(self.sources))]
+        with np.errstate(invalid="ignore"):
+            quality = between(weights * np.where(known, self.scores, 0.0)) / between(weights)
+            shares = np.stack(parts, axis=1) / between(self.lengths)[:, None]
+        return (-quality if self.turned else quality), shares
 
     @property
     def spread(self) -> float:
@@ -106,10 +127,11 @@ def _length(resolved: ResolvedPlan, order: PlannedData) -> Iterator[Finding]:
         return
     read, left = order.part(0, resolved.tokens), order.part(resolved.tokens, order.tokens)
     best = order.mean_score(left) > order.mean_score(read) + BETTER * order.spread
+    whole = (order.tokens - 1) // resolved.step_tokens * resolved.step_tokens
     yield Finding(
         "warning" if best else "note", "unread-end",
         f"the last {100 * unread:.3g} % of the order is not read" + (", and its scores are the best" if best else ""),
-        "plan.tokens", f"plan {order.tokens - 1:,} tokens, or order fewer documents",
+        "plan.tokens", f"plan {whole:,} tokens, or order fewer documents",
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def phase_bars(allocation: Allocation) -> list[Text]:
     for label, shares, tokens in bars:
         line = Text(f"  {label:<{wide}} ")
         for i, cells in enumerate(largest_remainder(shares, BAR)):
-            line.append(LETTERS[i % len(LETTERS)] * cells, style=_style(i))
+            line.append(LETTERS[i % len(LETTERS)] * cells, style=letter_style(i))
         lines.append(line.append(f" {tokens}"))
     return lines
 
@@ -104,7 +104,7 @@ def _run_table(allocation: Allocation, found: Measured | None) -> Table:
     for i, one in enumerate(allocation.components):
         tokens = int(found.tokens[:, i].sum()) if found else one.tokens
         table.add_row(
-            Text(LETTERS[i % len(LETTERS)], style=_style(i)), escape(one.name),
+            Text(LETTERS[i % len(LETTERS)], style=letter_style(i)), escape(one.name),
             _percent(one.asked_tokens / allocation.tokens), _percent(tokens / allocation.tokens), count(tokens),
             f"{one.documents:,}" if one.documents else "", count(one.available_tokens), f"{one.epochs:.2f}",
             f"{one.effective_epochs:.2f}", f"{one.max_visits:g}", escape(one.bound),
@@ -132,7 +132,7 @@ def _phase_table(allocation: Allocation) -> Table:
             start = f"{_percent(float(row.start_share))} to " if row.start_share != row.share else ""
             visits = row.tokens / one.available_tokens if one.available_tokens else 0.0
             cells += [f"{start}{_percent(float(row.share))}", f"{visits:.2f}"]
-        table.add_row(Text(LETTERS[i % len(LETTERS)], style=_style(i)), escape(one.name), *cells)
+        table.add_row(Text(LETTERS[i % len(LETTERS)], style=letter_style(i)), escape(one.name), *cells)
     return table
 
 
@@ -145,7 +145,8 @@ def _table(headings: Sequence[str], left: Sequence[str] | None = None) -> Table:
     return table
 
 
-def _style(i: int) -> str:
+def letter_style(i: int) -> str:
+    """The colours of the n-th source's letter."""
     return f"black on {COLOURS[i % len(COLOURS)]}"
 
 

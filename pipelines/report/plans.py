@@ -28,9 +28,10 @@ from pipelines.report.figure import (
 from pipelines.report.orders import OrderFacts, draw_quality, draw_shares, quality_bounds
 from pipelines.report.quantities import count, listed, percent
 from pipelines.report.workspace import Arm, Section, Workspace, manifest_link
-from trainer_hooks.curves import averaged_step_rates, learning_rate, lr_mass
+from trainer_hooks.curves import averaged_step_rates, learning_rate
 from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.plan_average_checks import window_start
+from trainer_hooks.plan_order_checks import PlannedData, masses, scored
 
 PLAN = "plan.yaml"
 POINTS = 400
@@ -41,11 +42,12 @@ Masses = dict[str, np.ndarray]  # by weights: raw, then each average by name; sh
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """The resolved plan of an arm, and its order where there is one."""
+    """The resolved plan of an arm, and its order where there is one: as measured, and as the plan reads it."""
 
     arm: Arm
     plan: ResolvedPlan
     order: OrderFacts | None
+    data: PlannedData | None
 
 
 def plan_facts(workspace: Workspace, orders: list[OrderFacts]) -> list[PlanFacts]:
@@ -57,7 +59,7 @@ def plan_facts(workspace: Workspace, orders: list[OrderFacts]) -> list[PlanFacts
             continue
         resolved = validated(ResolvedPlan, load_yaml(path).get("resolved"), str(path))
         order = next((order for order in orders if order.arm.name == arm.name), None)
-        found.append(PlanFacts(arm, resolved, order))
+        found.append(PlanFacts(arm, resolved, order, PlannedData.of(order.table) if order else None))
     return found
 
 
@@ -66,10 +68,10 @@ def section(plans: list[PlanFacts], names: list[str]) -> Section:
     if not plans:
         return Section("plans", "The plans", absent="No run has been planned yet.")
     orders = [plan.order for plan in plans if plan.order is not None]
-    masses = {plan.arm.name: _mass(plan) for plan in plans}
+    found = {plan.arm.name: _mass(plan) for plan in plans}
     facts = {
         "finding": _finding(plans),
-        "mass_finding": _mass_finding(plans, masses),
+        "mass_finding": _mass_finding(plans, found),
         "sources": list(enumerate(names)),
         "arms": [
             {
@@ -77,7 +79,7 @@ def section(plans: list[PlanFacts], names: list[str]) -> Section:
                 "phases": _phases(plan.plan),
                 "averages": _averages(plan.plan),
                 "svg": _figure(plan, names, quality_bounds(orders)),
-                "mass": _mass_figure(plan, masses),
+                "mass": _mass_figure(plan, found),
                 "link": manifest_link(plan.arm.run) if plan.arm.run else None,
                 "warnings": plan.plan.warnings,
             }
@@ -88,54 +90,75 @@ def section(plans: list[PlanFacts], names: list[str]) -> Section:
 
 
 def _figure(facts: PlanFacts, names: list[str], bounds: tuple[float, float]) -> Any:
-    plan = facts.plan
-    rows = (1.5, 1.0, 1.0) if facts.order else (1.0,)
-    with drawing(480, 420 if facts.order else 210, rows=rows, top=22, gap=28) as (figure, axes):
-        at = np.linspace(0, plan.tokens, POINTS + 1)
-        axes[0].plot(at, learning_rate(at, plan), color=colour(facts.arm.number), linewidth=2)
-        panel_title(axes[0], "learning rate")
-        for i, name in enumerate(plan.averages):
-            _draw_average(axes, plan, name, i)
-        axes[0].set_ylim(0, plan.plan.peak_lr * 1.08)
-        axes[0].yaxis.set_major_locator(MaxNLocator(4))
-        axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        if facts.order:
-            draw_quality(axes[1], facts.order, bounds)
-            panel_title(axes[1], "mean score of the documents read")
-            draw_shares(axes[2], facts.order, names)
-            panel_title(axes[2], "share of each source")
+    """Panels that share the token axis: the rate, then what there is of averages, scores and sources."""
+    plan, order = facts.plan, facts.order
+    scores = order is not None and bool(order.measured["scored_visits"])
+    rows = [1.5, *[0.5] * bool(plan.averages), *[1.0] * scores, *[1.0] * (order is not None)]
+    with drawing(480, round(90 + 95 * sum(rows)), rows=rows, top=22, gap=28) as (figure, axes):
+        panels = iter(axes)
+        _draw_rate(next(panels), facts)
+        if plan.averages:
+            _draw_weights(next(panels), plan)
+        if order is not None and scores:
+            panel = next(panels)
+            draw_quality(panel, order, bounds)
+            panel_title(panel, "mean score of the documents read")
+        if order is not None:
+            panel = next(panels)
+            draw_shares(panel, order, names)
+            panel_title(panel, "share of each source")
+        for followed in plan.averages.values():
+            for panel in axes:
+                panel.axvspan(window_start(followed), followed.final().marks[-1], color=MUTED, alpha=0.13, linewidth=0)
         token_axis(axes[-1], plan.tokens)
         label = f"The plan of {facts.arm.name} over {count(plan.tokens, 'tokens')}."
         return svg(figure, f"plan-{facts.arm.number}", label)
 
 
-def _draw_average(axes: list[Axes], plan: ResolvedPlan, name: str, number: int) -> None:
-    """The rate at which each step counts in an average, its checkpoints on the curve, and its window behind."""
-    marks = plan.averages[name].final().marks
+def _draw_rate(axes: Axes, facts: PlanFacts) -> None:
+    """The learning rate, as trained and as it counts in each average, with the averaged checkpoints on it."""
+    plan = facts.plan
+    at = np.linspace(0, plan.tokens, POINTS + 1)
+    axes.plot(at, learning_rate(at, plan), color=colour(facts.arm.number), linewidth=2)
     steps = (np.arange(plan.steps) + 0.5) * plan.step_tokens
-    axes[0].plot(steps, averaged_step_rates(plan, name), color=INK, linewidth=1.2, linestyle=dashes(number))
-    for panel in axes:
-        panel.axvspan(window_start(plan.averages[name]), marks[-1], color=MUTED, alpha=0.13, linewidth=0)
-    if len(marks) <= MANY_MARKS:
-        height = learning_rate(marks, plan)
-        axes[0].plot(marks, height, linestyle="none", marker=marker(number), markersize=4, color=INK)
+    for i, name in enumerate(plan.averages):
+        axes.plot(steps, averaged_step_rates(plan, name), color=INK, linewidth=1.2, linestyle=dashes(i))
+        marks = plan.averages[name].final().marks
+        if len(marks) <= MANY_MARKS:
+            axes.plot(marks, learning_rate(marks, plan), linestyle="none", marker=marker(i), markersize=4, color=INK)
+    axes.set_ylim(0, plan.plan.peak_lr * 1.08)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel_title(axes, "learning rate")
+
+
+def _draw_weights(axes: Axes, plan: ResolvedPlan) -> None:
+    """The weight of each checkpoint in an average beside the largest; negative ones are below the line."""
+    for i, followed in enumerate(plan.averages.values()):
+        marks, coefficients = followed.final()
+        heights = coefficients / np.abs(coefficients).max()
+        if len(marks) <= MANY_MARKS:
+            axes.vlines(marks, 0, heights, color=INK, linewidth=1.2, linestyle=dashes(i))
+            axes.plot(marks, heights, linestyle="none", marker=marker(i), markersize=4, color=INK)
+        else:
+            axes.plot(marks, heights, color=INK, linewidth=1.2, linestyle=dashes(i))
+    axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.15)
+    axes.set_yticks([0, 1], ["0", "largest"])
+    panel_title(axes, "weights of the checkpoints in each average")
 
 
 def _mass(facts: PlanFacts) -> Masses | None:
     """Mass by quality decile, as trained and in each average; None without an order or without scores."""
-    if facts.order is None or not facts.order.measured["scored_visits"]:
+    if facts.data is None or not scored(facts.data, facts.plan):
         return None
-    lengths = facts.order.table["length"].to_numpy()
-    scores = facts.order.table["score"].to_numpy().astype(np.float64)
-    averaged = {name: lr_mass(facts.plan, lengths, scores, average=name) for name in facts.plan.averages}
-    return {"raw": lr_mass(facts.plan, lengths, scores), **averaged}
+    return masses(facts.plan, facts.data)
 
 
-def _mass_figure(facts: PlanFacts, masses: dict[str, Masses | None]) -> Any:
-    mass = masses[facts.arm.name]
+def _mass_figure(facts: PlanFacts, found: dict[str, Masses | None]) -> Any:
+    mass = found[facts.arm.name]
     if mass is None:
         return ""
-    top = max(float(np.max(list(each.values()))) for each in masses.values() if each is not None)
+    top = max(float(np.max(list(each.values()))) for each in found.values() if each is not None)
     deciles = np.arange(1, 11)
     with drawing(480, 200, top=12) as (figure, (axes,)):
         width = 0.8 / len(mass)
@@ -202,10 +225,10 @@ def _finding(plans: list[PlanFacts]) -> str:
     return f"Over {count(plans[0].plan.tokens, 'tokens')}, {text}."
 
 
-def _mass_finding(plans: list[PlanFacts], masses: dict[str, Masses | None]) -> str:
+def _mass_finding(plans: list[PlanFacts], found: dict[str, Masses | None]) -> str:
     said = []
     for facts in plans:
-        mass = masses[facts.arm.name]
+        mass = found[facts.arm.name]
         if mass is not None:
             tenth = {name: percent(float(shares[-1])) for name, shares in mass.items()}
             raw = tenth.pop("raw")

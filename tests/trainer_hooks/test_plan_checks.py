@@ -228,7 +228,9 @@ def test_the_memory_is_that_of_the_real_model_and_optimizer(optimizer: str) -> N
     state = sum(tensor.numel() * tensor.element_size() for kept in made.state.values() for tensor in kept.values())
     assert sizes(MODEL, resolved.plan.optimizer, 1.0) == (n, state)
     said = the(findings(resolved, model=MODEL), "memory").what
-    assert said.startswith(f"{n:,} parameters take {(8 * n + state + 4 * 5 * n) / 2**20:.3g} MiB in float32")
+    assert said.startswith(
+        f"{n:,} parameters take {(8 * n + state + 4 * 5 * n) / 2**20:.3g} MiB without activations (weights"
+    )
     assert f"average lawa {4 * 5 * n / 2**20:.3g} MiB" in said
 
 
