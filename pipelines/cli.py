@@ -11,10 +11,12 @@ import typer
 
 from corpus.errors import GradatimError
 from corpus.version import VERSION
+from pipelines.cli_evaluate import compare, evaluate
 from pipelines.cli_merge import merge
 from pipelines.cli_mix import mix
 from pipelines.cli_options import DEFAULT, Master, Runtime, Workers, Workspace
 from pipelines.cli_orders import export, order, pack, reorder
+from pipelines.cli_plan import plan
 
 app = typer.Typer(
     name="gradatim",
@@ -27,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(mix)
+app.add_typer(plan)
 
 
 @app.callback()
@@ -214,7 +217,7 @@ def select(
     select_command(documents, workspace, Ranked(by, weights), options, engine, name=name)
 
 
-for command in (order, pack, export, reorder, merge):
+for command in (order, pack, export, reorder, merge, evaluate, compare):
     app.command()(command)
 
 

@@ -32,7 +32,9 @@ def write_language_model(folder: Path, kind: str = "llama", seed: int = 0, **cha
              "num_key_value_heads": 1, "head_dim": 32, "intermediate_size": 96, "max_position_embeddings": 64,
              "rms_norm_eps": 1e-5, "rope_parameters": {"rope_theta": 5000.0, "rope_type": "default"}}  # fmt: skip
     if kind == "gpt2":
-        config = GPT2Config(vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=2, n_head=2)
+        config = GPT2Config(
+            vocab_size=VOCABULARY, n_positions=128, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+        )
     else:
         config = {"llama": LlamaConfig, "qwen3": Qwen3Config}[kind](**{**shape, **changes})
     torch.manual_seed(seed)

@@ -13,11 +13,11 @@ def test_a_known_change_has_its_sparsity_norm_and_rank():
     change[0, :4] = torch.tensor([1e-6, 0.25, 0.25, -0.25])
     new = {"w": old["w"] + change, "b": torch.tensor([0.0, 0.0, 3.0]), "steps": torch.tensor(9)}
     b, w = weights_moved(old, new, tolerance=1e-5)
-    assert (w.parameters, w.unchanged, w.full_rank, w.dtype) == (32, 29, 8 // 2, "float32")
+    assert (w.parameters, w.unchanged, w.dtype) == (32, 29, "float32")
     assert w.sparsity == pytest.approx(29 / 32)
     assert next(weights_moved({"w": old["w"]}, {"w": new["w"]})).unchanged == 28
     assert w.relative_norm == pytest.approx(((3 * 0.25**2) ** 0.5) / (32 * 0.25) ** 0.5, rel=1e-5)
-    assert w.effective_rank == pytest.approx(1.0, abs=1e-6)
+    assert (w.effective_rank, w.rank_share) == (pytest.approx(1.0), pytest.approx(1 / 4))
     assert (b.effective_rank, b.relative_norm) == (None, float("inf"))
 
 

@@ -7,9 +7,10 @@ is part of the answer, and only numbers of one type compare. One tensor of each 
         print(row.name, row.unchanged, row.relative_norm, row.effective_rank)
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import sqrt
+from statistics import fmean
 
 import torch
 
@@ -27,8 +28,8 @@ class Moved:
         parameters: how many; unchanged: how many of them differ by at most the tolerance.
         norm, base_norm: Frobenius norms of the change and of the old values.
         effective_rank: exp of the entropy of the change's normalised singular values, from 1 to the shorter side;
-            None for what is no matrix, did not move, or is too large.
-        full_rank: the shorter side of a matrix.
+            None for what is no matrix, did not move, or is too large, and for several tensors.
+        rank_share: the effective rank over the shorter side; of several tensors, the mean over their matrices.
         dtype: in which the values are stored, on both sides.
     """
 
@@ -38,7 +39,7 @@ class Moved:
     norm: float
     base_norm: float
     effective_rank: float | None
-    full_rank: int | None
+    rank_share: float | None
     dtype: str
 
     @property
@@ -82,8 +83,11 @@ def weights_moved(
             yield _moved(name, before, after, tolerance)
 
 
-def together(name: str, parts: list[Moved]) -> Moved:
-    """Several tensors as one, such as those of a layer; without a rank."""
+def together(name: str, parts: Sequence[Moved]) -> Moved:
+    """Several tensors as one, such as those of a layer."""
+    if len(parts) == 1:
+        return replace(parts[0], name=name)
+    ranks = [one.rank_share for one in parts if one.rank_share is not None]
     return Moved(
         name=name,
         parameters=sum(one.parameters for one in parts),
@@ -91,12 +95,12 @@ def together(name: str, parts: list[Moved]) -> Moved:
         norm=sqrt(sum(one.norm**2 for one in parts)),
         base_norm=sqrt(sum(one.base_norm**2 for one in parts)),
         effective_rank=None,
-        full_rank=None,
+        rank_share=fmean(ranks) if ranks else None,
         dtype=", ".join(sorted({one.dtype for one in parts})),
     )
 
 
-def by_layer(parts: list[Moved]) -> list[Moved]:
+def by_layer(parts: Sequence[Moved]) -> list[Moved]:
     """One row a layer (`model.layers.3`), and one for each tensor outside the layers, in the model's order."""
     groups: dict[str, list[Moved]] = {}
     for one in parts:
@@ -125,13 +129,14 @@ def effective_rank(matrix: torch.Tensor) -> float | None:
 def _moved(name: str, before: torch.Tensor, after: torch.Tensor, tolerance: float) -> Moved:
     change = after.double() - before.double()
     matrix = change.ndim == 2 and min(change.shape) <= RANK_LIMIT
+    rank = effective_rank(change) if matrix else None
     return Moved(
         name=name,
         parameters=change.numel(),
         unchanged=int((change.abs() <= tolerance).sum()),
         norm=float(torch.linalg.vector_norm(change)),
         base_norm=float(torch.linalg.vector_norm(before.double())),
-        effective_rank=effective_rank(change) if matrix else None,
-        full_rank=min(change.shape) if change.ndim == 2 else None,
+        effective_rank=rank,
+        rank_share=rank / min(change.shape) if rank else None,
         dtype=str(before.dtype).removeprefix("torch."),
     )
