@@ -40,12 +40,15 @@ class RunningAverage(ABC):
     Floating parameters and persistent buffers are averaged in float32, once per storage when weights are tied;
     integer buffers are those of the newest mark; non-persistent buffers are left alone. Under FSDP2 every tensor is
     a DTensor placed as the model's, and each rank updates its own shard. Batch statistics kept in buffers are averaged
-    like the rest, which is no substitute for taking them again under the averaged weights.
+    like the rest, which is no substitute for taking them again under the averaged weights. A parameter that leaves the
+    model in mid-run leaves the mean at the next mark; none may join.
     """
 
-    def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
+    def __init__(self, resolved: ResolvedAverage, model: nn.Module, copies: int) -> None:
         self.resolved = resolved
         self.newest: int | None = None
+        self._left: set[str] = set()
+        self._held = [_zeros(model) for _ in range(copies)]
         self._integers = {name: value.clone() for name, value in _current(model).items() if not _averaged(value)}
 
     @property
@@ -55,7 +58,10 @@ class RunningAverage(ABC):
 
     @torch.no_grad()
     def update(self, model: nn.Module, tokens: int) -> None:
-        """Take in the weights after `tokens` tokens. Raises ConfigError for anything but the next mark."""
+        """Take in the weights after `tokens` tokens.
+
+        Raises ConfigError for anything but the next mark, ArtifactError when the model has tensors it did not have.
+        """
         marks = self.resolved.marks
         index = 0 if self.newest is None else marks.index(self.newest) + 1
         if index == len(marks) or tokens != marks[index]:
@@ -66,6 +72,8 @@ class RunningAverage(ABC):
                 fix="call update after each step at which takes(tokens) is true",
             )
         current = _current(model)
+        self._leave({*self._held[0], *self._integers} - set(current))
+        check_names({*self._held[0], *self._integers}, current, "the model")
         self._take(index, {name: value for name, value in current.items() if _averaged(value)})
         _copy({name: current[name] for name in self._integers}, self._integers)
         self.newest = tokens
@@ -86,18 +94,19 @@ class RunningAverage(ABC):
 
         Needs room for one more copy of the model.
         """
-        averages, own = self.average(), _current(model)
+        own = _current(model)
+        averages = {name: value for name, value in self.average().items() if name in own}  # others have left since
         kept = {name: value.detach().clone() for name, value in own.items()}
         try:
-            _copy({name: value for name, value in averages.items() if name in own}, own)  # a guiding matrix may be gone
+            _copy(averages, own)
             yield model
         finally:
             reshard(model)  # what an evaluation left gathered is the average's, and would be used again
             _copy(kept, own)
 
     def state(self) -> dict[str, Any]:
-        """Which scheme this is, as JSON, and how many tokens had been seen at its newest mark."""
-        return {"scheme": self.resolved.model_dump(mode="json"), "newest": self.newest}
+        """As JSON: which scheme this is, tokens seen at its newest mark, and which tensors have left the model."""
+        return {"scheme": self.resolved.model_dump(mode="json"), "newest": self.newest, "left": sorted(self._left)}
 
     def tensors(self) -> Tensors:
         """Every tensor of the state; a checkpoint may be loaded straight into them."""
@@ -121,11 +130,19 @@ class RunningAverage(ABC):
                 found=str({key: asked[key] for key in differing}),
                 fix="keep the scheme until its last mark, or give the new average another name",
             )
+        self._leave(set(state["left"]))
         own = self.tensors()
         check_names(own, tensors, "the saved average")
         with torch.no_grad():
             _copy({name: value for name, value in tensors.items() if value is not own[name]}, own)
         self.newest = state["newest"]
+
+    def _leave(self, names: set[str]) -> None:
+        """Drop tensors that are no longer the model's."""
+        self._left |= names
+        for held in (*self._held, self._integers):
+            for name in names & held.keys():
+                del held[name]
 
     @abstractmethod
     def _take(self, index: int, weights: Tensors) -> None: ...
@@ -141,14 +158,14 @@ class WeightedAverage(RunningAverage):
     """A window or a step_ema: one float32 copy of the model, moved towards the weights of each mark."""
 
     def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
-        super().__init__(resolved, model)
-        self._sizes, self._means = running_steps(resolved), _zeros(model)
+        super().__init__(resolved, model, copies=1)
+        self._sizes = running_steps(resolved)
 
     def _take(self, index: int, weights: Tensors) -> None:
-        step_towards(self._means, weights, float(self._sizes[index]))
+        step_towards(self._held[0], weights, float(self._sizes[index]))
 
     def _mean(self) -> Tensors:
-        return self._means
+        return self._held[0]
 
     _kept = _mean
 
@@ -157,24 +174,23 @@ class SlidingMean(RunningAverage):
     """A lawa or pma: a ring of float32 copies of the model, one a mark, averaged when asked."""
 
     def __init__(self, resolved: ResolvedAverage, model: nn.Module) -> None:
-        super().__init__(resolved, model)
         assert isinstance(resolved.average, Lawa | Pma)
-        self._ring = [_zeros(model) for _ in range(resolved.average.last)]
+        super().__init__(resolved, model, copies=resolved.average.last)
 
     def _take(self, index: int, weights: Tensors) -> None:
-        step_towards(self._ring[index % len(self._ring)], weights, 1.0)
+        step_towards(self._held[index % len(self._held)], weights, 1.0)
 
     @torch.no_grad()
     def _mean(self) -> Tensors:
         assert self.newest is not None
-        mean = {name: torch.zeros_like(value) for name, value in self._ring[0].items()}
+        mean = {name: torch.zeros_like(value) for name, value in self._held[0].items()}
         merged = sliding_marks(self.resolved, self.newest)
         for mark, size in zip(merged.marks.tolist(), step_sizes(merged.coefficients), strict=True):
-            step_towards(mean, self._ring[self.resolved.marks.index(mark) % len(self._ring)], float(size))
+            step_towards(mean, self._held[self.resolved.marks.index(mark) % len(self._held)], float(size))
         return mean
 
     def _kept(self) -> Tensors:
-        return {f"{slot}/{name}": value for slot, held in enumerate(self._ring) for name, value in held.items()}
+        return {f"{slot}/{name}": value for slot, held in enumerate(self._held) for name, value in held.items()}
 
 
 def make_average(resolved: ResolvedAverage, model: nn.Module) -> RunningAverage:

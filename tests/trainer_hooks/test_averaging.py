@@ -253,3 +253,40 @@ def test_the_mean_over_every_step_equals_its_closed_form(form):
         share = 2.0 ** (-(mark - positions[:count]) / 30)
         c = share / share.sum() if form == "debiased" else np.diff(share, prepend=0.0)
         assert float(average.average()["mean"][0]) == pytest.approx(float(c @ np.sqrt(positions[:count])), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["wma", "lawa", "step_ema"])
+def test_a_parameter_that_leaves_the_model_leaves_the_mean(name):
+    """As the matrix does that guides structured layers; a resumed run, which begins with it, forgets it too."""
+    asked = resolved((WINDOWS | OTHERS)[name])
+    leaving, plain = asked.averager(Net()), asked.averager(_without(Net()))
+    for mark in asked.marks:
+        leaving.update(Net(mark) if mark <= 120 else _without(Net(mark)), mark)
+        plain.update(_without(Net(mark)), mark)
+    assert "a.bias" not in leaving.average()
+    assert leaving.average().keys() == plain.average().keys()
+    assert all(torch.equal(value, leaving.average()[key]) for key, value in plain.average().items())
+    resumed = asked.averager(Net())
+    resumed.load(leaving.state(), leaving.tensors())
+    assert resumed.average().keys() == plain.average().keys()
+    net = _without(Net(5))
+    with resumed.swapped(net):
+        assert torch.equal(net.a.weight, plain.average()["a.weight"])
+
+
+def test_a_mean_from_before_a_parameter_left_can_still_be_lent():
+    asked = resolved({"kind": "sma", "last": 3, "window": 40, "end": 150})
+    average, net = follow(asked.averager(Net()), Net()), _without(Net())
+    with average.swapped(net):
+        assert torch.equal(net.a.weight, average.average()["a.weight"])
+
+
+def test_no_parameter_joins_a_mean_under_way():
+    average = resolved({"kind": "lawa", "every": 100}).averager(_without(Net()))
+    with pytest.raises(ArtifactError, match=r"a\.bias"):
+        average.update(Net(), 100)
+
+
+def _without(net):
+    net.a.register_parameter("bias", None)
+    return net
