@@ -67,3 +67,16 @@ def check(
     raise typer.Exit(
         check_command(files, workspace, tuple(overrides or ()), run=run, processes=processes, as_json=as_json)
     )
+
+
+@plan.command()
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Print this one.", show_default=False)] = None,
+) -> None:
+    """List the published recipes that a plan can begin with, or print one, as a plan file would hold it.
+
+    Example:  gradatim plan presets cdma
+    """
+    from pipelines.commands.plan_presets import presets_command
+
+    presets_command(name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.plan_average_checks import average_findings
-from trainer_hooks.plan_findings import Finding, by_severity
+from trainer_hooks.plan_findings import Finding, by_severity, curve_setting
 from trainer_hooks.plan_model_checks import model_findings
 from trainer_hooks.plan_order_checks import PlannedData, order_findings
 
@@ -54,12 +54,12 @@ def _curve(resolved: ResolvedPlan) -> Iterator[Finding]:
     if not warmup:
         yield Finding(
             "note", "no-warm-up", f"there is no warm-up: the first step is taken at {phases[0].lr_start:g}",
-            "plan.phases.0", "begin with {warmup: 1%}",
+            curve_setting(resolved.plan, 0), "begin with {warmup: 1%}",
         )  # fmt: skip
     elif warmup > LONGEST_WARMUP * resolved.tokens:
         yield Finding(
             "note", "long-warm-up", f"{_share(warmup, resolved)} of the run is warm-up; 1 to 10 % is usual",
-            "plan.phases.0", "shorten it; what it gives up goes to the stable phase",
+            curve_setting(resolved.plan, 0), "shorten it; what it gives up goes to the stable phase",
         )  # fmt: skip
     yield from _decay(resolved)
     if kind == "schedule_free":
@@ -67,7 +67,7 @@ def _curve(resolved: ResolvedPlan) -> Iterator[Finding]:
             yield Finding(
                 "warning", "decay-on-schedule-free",
                 f"schedule-free averages in the optimizer, and the rate falls to {end:g} besides",
-                "plan.phases", "hold the rate after warm-up",
+                curve_setting(resolved.plan), "hold the rate after warm-up",
             )  # fmt: skip
     elif end == peak and not resolved.averages:
         yield Finding(
@@ -81,7 +81,7 @@ def _decay(resolved: ResolvedPlan) -> Iterator[Finding]:
     last = resolved.phases[-1]
     if last.kind != "decay":
         return
-    where = f"plan.phases.{len(resolved.plan.phases) - 1}" if resolved.plan.phases else "plan.schedule"
+    where = curve_setting(resolved.plan, -1)
     if last.end - last.start < SHORTEST_DECAY * resolved.tokens:
         yield Finding(
             "warning", "short-decay",

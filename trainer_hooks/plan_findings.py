@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from trainer_hooks.plan import Plan
+
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
@@ -34,3 +36,10 @@ class Finding:
 def by_severity(found: Iterable[Finding]) -> list[Finding]:
     """Errors first, then warnings, then notes; each in the order found."""
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def curve_setting(plan: Plan, phase: int | None = None) -> str:
+    """The dotted path of what sets a plan's learning rate: its schedule, its phases, or one of these."""
+    if plan.schedule is not None:
+        return "plan.schedule"
+    return "plan.phases" if phase is None else f"plan.phases.{phase % len(plan.phases)}"

@@ -20,7 +20,7 @@ from trainer_hooks.average_resolution import resolve_average
 from trainer_hooks.curves import lr_mass
 from trainer_hooks.phases import ResolvedPhase
 from trainer_hooks.plan import ResolvedPlan
-from trainer_hooks.plan_findings import Finding
+from trainer_hooks.plan_findings import Finding, curve_setting
 from trainer_hooks.shapes import Floats
 
 EVEN = 0.1  # what a tenth of the data gets of a shuffled order's learning-rate mass
@@ -161,7 +161,7 @@ def _mass(resolved: ResolvedPlan, order: PlannedData) -> Iterator[Finding]:
     starved = top < EVEN / 2
     low_end = resolved.phases[-1].lr_end < MODERATE_END * resolved.plan.peak_lr * (1 - 1e-9)
     yield Finding(
-        "warning" if starved and low_end else "note", "top-decile-mass", what, "plan.phases",
+        "warning" if starved and low_end else "note", "top-decile-mass", what, curve_setting(resolved.plan),
         _ways_out(resolved, order) if starved and low_end else "",
     )  # fmt: skip
 
@@ -232,7 +232,7 @@ def _phases(resolved: ResolvedPlan, order: PlannedData) -> Iterator[Finding]:
             yield Finding(
                 "note", "phases-apart",
                 f"the order's phase {order.phases[order.phase[visit]]} begins at {at:,} tokens; {near}",
-                "plan.phases", "begin the decay where the phase of the best data begins",
+                curve_setting(resolved.plan), "begin the decay where the phase of the best data begins",
             )  # fmt: skip
 
 

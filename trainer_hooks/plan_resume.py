@@ -18,7 +18,7 @@ import numpy as np
 from trainer_hooks.curves import step_learning_rates
 from trainer_hooks.lengths import LengthValue
 from trainer_hooks.plan import ResolvedPlan
-from trainer_hooks.plan_findings import Finding, by_severity
+from trainer_hooks.plan_findings import Finding, by_severity, curve_setting
 
 MAY_CHANGE = frozenset({"tokens", "phases", "schedule", "average", "eval_every", "checkpoint_every", "keep"})
 """Settings of a plan that shape what is to come; a change of any other changes what the steps taken were."""
@@ -111,7 +111,7 @@ def _rates(old: ResolvedPlan, new: ResolvedPlan, steps: int) -> Iterator[Finding
             "error", "past-rates",
             f"step {first + 1:,} of the {steps:,} taken had learning rate {was[first]:.6g}; in the new plan it has "
             f"{now[first]:.6g}",
-            "plan.phases",
+            curve_setting(new.plan),
             "write lengths that end before here as tokens (warmup: 40K): shares of a longer run are longer",
         )  # fmt: skip
 

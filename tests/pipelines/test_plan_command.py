@@ -18,6 +18,7 @@ from pipelines.commands.plan import check_command
 from pipelines.commands.plan_terminal import MARGIN, bands, curve, marks_row, panels
 from pipelines.plan_subjects import plan_subjects
 from pipelines.run_file import load_run_file
+from trainer_hooks.plan_presets import PRESETS
 
 PLAN: dict[str, Any] = {
     "tokens": 261120,
@@ -191,6 +192,19 @@ def test_a_model_without_a_vocabulary_takes_the_tokenizers(run_file: Path, tmp_p
     assert load_run_file(run_file, workspace=tmp_path / "w").model.vocabulary == 320
     with pytest.raises(ConfigError, match="vocabulary"):
         load_run_file(run_file)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_listed_printed_and_checked(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert name in CliRunner().invoke(app, ["plan", "presets"]).output
+    printed = CliRunner().invoke(app, ["plan", "presets", name]).output
+    assert PRESETS[name].source in printed
+    settings = {"preset": name, "sequence_length": 256, "batch_sequences": 4, "peak_lr": 0.003, "tokens": "1M"}
+    file = tmp_path / "preset.yaml"
+    file.write_text(yaml.safe_dump({**RUN, "plan": settings}))
+    code, found = check([file], tmp_path, capsys)
+    assert code == 0
+    assert "no-order" in codes(found["preset"])
 
 
 @pytest.mark.parametrize("width", [20, 66, 146])

@@ -201,6 +201,23 @@ def test_phases_of_order_and_rate_are_compared() -> None:
     assert "anneal begins at 800,000 tokens; the learning rate's nearest turn is at 700,000" in apart.what
 
 
+SCHEDULES = {
+    "constant", "d2z", "cosine", "wsd", "wsd_s", "rewarm", "infinite_cosine", "infinite_inverse_sqrt", "inverse_sqrt",
+    "power", "power_normalised", "anytime",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(SCHEDULES))
+def test_every_schedule_is_checked_under_its_own_name(kind: str) -> None:
+    needed = {"wsd_s": {"periods": ["50%", "50%"]}, "anytime": {"alpha": 100 * STEP}}.get(kind, {})
+    data_of = {"sequence_length": 100, "batch_sequences": 10, "peak_lr": 0.02, "tokens": STEP * STEPS}
+    scheduled = validated(Plan, {**data_of, "schedule": {"kind": kind, **needed}}, "plan")
+    found = findings(resolve(scheduled), order=data())
+    assert not codes(found, "error")
+    assert "top-decile-mass" in codes(found)
+    assert not [finding for finding in found if finding.where.startswith("plan.phases")]
+
+
 def test_unscored_orders_say_so() -> None:
     none = findings(plan(), order=data(np.full(2001, np.nan)))
     assert "no-scores" in codes(none)
