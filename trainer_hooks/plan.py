@@ -10,7 +10,7 @@ drawn and resumed without replaying a run.
     rates = step_learning_rates(resolve(plan))               # trainer_hooks.curves; one rate an optimizer step
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ from trainer_hooks.lengths import Length, LengthValue
 from trainer_hooks.objectives.kinds import AnyObjective, NextToken
 from trainer_hooks.optimizers.kinds import AdamW, AnyOptimizer
 from trainer_hooks.phases import Phase, ResolvedPhase
+from trainer_hooks.plan_presets import without_preset
 from trainer_hooks.schedules import AnySchedule
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -66,6 +67,12 @@ class Plan(Config):
     log_grad_l1: bool = Field(False, description="write grad_l1, the sum of absolute gradients before clipping, to "
                               "each step's metrics: what a refined schedule for Adam is made of")  # fmt: skip
     deterministic: bool = Field(True, description="equal runs are equal bit by bit; false is a little faster on GPUs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, data: Any) -> Any:
+        """Replace `preset: cma` by the fields it stands for."""
+        return without_preset(data)
 
     @model_validator(mode="after")
     def _one_curve(self) -> "Plan":
