@@ -83,8 +83,13 @@ class OnlineOrder:
 
     @property
     def fingerprint(self) -> str:
-        """The identity of what does not change while the run reads: base, sources, length and how turns are taken."""
-        return fingerprint(self._settings())
+        """The identity of all that decides the visits beside the log: base, sources and how turns are taken.
+
+        A longer stream, or more passes where a run would have ended, go on from the same visits.
+        """
+        passes = self.passes if self.exhausted == "leave_out" else None
+        return fingerprint({"base": self.base.fingerprint, "names": list(self.names),
+                            "piece_tokens": self.piece_tokens, "left_out_after": passes})  # fmt: skip
 
     @property
     def first_shares(self) -> tuple[float, ...]:
@@ -256,5 +261,5 @@ class OnlineOrder:
             f"{which} of an online mixture has no visits left at token {self.decided_tokens:,}",
             found=f"{int(held):,} tokens in {self.base.artifact.name}, read {self.passes} times",
             expected=f"enough for a stream of {self._tokens:,} tokens",
-            fix="raise passes, order more of its documents, or go on without it: exhausted: leave_out",
+            fix="raise passes, order more of its documents, or begin with exhausted: leave_out",
         )
