@@ -11,7 +11,7 @@ import typer
 
 from corpus.errors import GradatimError
 from corpus.version import VERSION
-from pipelines.cli_evaluate import compare, evaluate
+from pipelines.cli_evaluate import compare, evaluate, forgetting
 from pipelines.cli_merge import merge
 from pipelines.cli_mix import mix
 from pipelines.cli_options import DEFAULT, Master, Runtime, Workers, Workspace
@@ -217,7 +217,7 @@ def select(
     select_command(documents, workspace, Ranked(by, weights), options, engine, name=name)
 
 
-for command in (order, pack, export, reorder, merge, evaluate, compare):
+for command in (order, pack, export, reorder, merge, evaluate, compare, forgetting):
     app.command()(command)
 
 

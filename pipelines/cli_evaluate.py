@@ -1,4 +1,7 @@
-"""`gradatim evaluate` and `gradatim compare`: what a model knows, and what changed. Nothing heavy is imported."""
+"""`gradatim evaluate`, `compare` and `forgetting`: what a model knows, what changed, what was lost.
+
+Nothing heavy is imported.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -112,3 +115,40 @@ def compare(
     compare_command(
         old, new, items or [], asked, weights=weights or [], rule=by, tolerance=tolerance, seed=seed, as_json=as_json
     )
+
+
+def forgetting(
+    given: Annotated[
+        Path,
+        typer.Argument(metavar="SCORES_OR_RUN", help="A CSV: stage,evaluation,score[,n][,seed]; or a run's folder."),
+    ],
+    sequence: Annotated[
+        str | None,
+        typer.Option(
+            help="With scores: the tasks in the order of the stages, [b]law,medicine[/b]; others are outside."
+        ),
+    ] = None,
+    old: Annotated[
+        list[str] | None,
+        typer.Option(help="With a run: a held-out set of what the model knew before. Repeatable."),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="With a run: the folder of the run that it continues, measured on the same sets."),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="With a run: [b]raw[/b] or the name of an average.")] = "raw",
+    as_json: Json = False,
+) -> None:
+    """Measure forgetting: from scores after each stage of a sequence of tasks, or from the losses of two runs.
+
+    Stage 0 is the base model, without which nothing is computed. Of a run: how far its loss on old text rises over
+    the end of the base run, for how long, and what stays.
+
+    Example:  gradatim forgetting runs/continued --old web --base runs/base
+    """
+    from pipelines.commands.forgetting import gaps_command, sequence_command
+
+    if given.is_dir():
+        gaps_command(given, old or [], base, weights, as_json=as_json)
+    else:
+        sequence_command(given, sequence, as_json=as_json)

@@ -13,7 +13,6 @@ from trainer_hooks.evals.continual import (
     continual_metrics,
     fuar,
     intransigence,
-    over_seeds,
     read_stage_scores,
     sequence_metrics,
 )
@@ -58,7 +57,6 @@ def test_other_forms():
     assert intransigence([0.7, 0.6], [0.6, 0.65]) == pytest.approx([0.1, -0.05])
     assert fuar([(0.5, 0.4), (0.3, 0.35)], [(0.2, 0.3)], (0.0, 0.1)) == pytest.approx(0.5)
     assert fuar([(0.5, 0.4)], [(0.3, 0.3)], (0.1, 0.1)) is None
-    assert over_seeds([1.0, 3.0, 2.0]) == (2.0, 1.0, 3.0)
 
 
 def rows(seed=0, shift=0.0):

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,6 @@ from corpus.config import nearest
 from corpus.errors import InputError
 
 Matrix = npt.NDArray[np.float64]
-NO_GAIN = "no gain"
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ Change = tuple[float, float]
 
 
 def fuar(forgotten: Sequence[Change], updated: Sequence[Change], acquired: Change) -> float | None:
-    """Forgotten over (updated + acquired), down, below 1 is good; None where nothing was gained: "no gain".
+    """Forgotten over (updated + acquired), down, below 1 is good; None where nothing was gained.
 
     sum max(0, before - after) over what was to be kept, divided by sum max(0, after - before) over what was to be
     updated and acquired. After 2110.03215; the paper's own formula was not checked.
@@ -133,11 +131,6 @@ def fuar(forgotten: Sequence[Change], updated: Sequence[Change], acquired: Chang
     lost = sum(max(0.0, before - after) for before, after in forgotten)
     gained = sum(max(0.0, after - before) for before, after in [*updated, acquired])
     return lost / gained if gained else None
-
-
-def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean, lowest and highest, as every figure over seeds is printed."""
-    return fmean(values), min(values), max(values)
 
 
 def read_stage_scores(path: Path) -> list[StageScore]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from corpus.errors import InputError
 from corpus.tokenizer import Encoder
 from trainer_hooks.evals.items import Text
 from trainer_hooks.evaluation import evaluating
@@ -69,13 +70,15 @@ class Likelihoods:
         Blanks at the end of a context are moved to the continuation, since tokenizers join a blank to the word after
         it. The two are encoded together, as running text would be; where a token would reach over the border they are
         encoded apart, so that exactly the continuation is scored. An empty context is the end-of-text token, which
-        stands before every document.
+        stands before every document. Raises InputError for a continuation that has no tokens.
         """
         moved = trailing_blanks(context)
         context, continuation = context[: len(context) - len(moved)], moved + continuation
         before, both, after = (
             ids.tolist() for ids in self.encoder.encode([context, context + continuation, continuation])
         )
+        if not after:
+            raise InputError("the tokenizer makes no token of a continuation", found=repr(continuation))
         if not before:
             return [self.encoder.end_of_text], after
         joined = both[: len(before)] == before and len(both) > len(before)

@@ -5,7 +5,8 @@ or bits a byte of fixed text under one tokenizer. A gap of a few hundred steps i
 accuracy can fall while loss falls, so probe both.
 
     tokens, losses = heldout_curve(Path("runs/continued/metrics.jsonl"), "old_web")
-    gap = loss_gap(tokens, losses, base=2.71, tolerance=recovery_tolerance(losses_of_last_base_checkpoints))
+    base = heldout_curve(Path("runs/base/metrics.jsonl"), "old_web")[1]
+    gap = loss_gap(tokens, losses, base=base[-1], tolerance=recovery_tolerance(base[-5:]))
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from corpus.config import nearest
 from corpus.errors import ConfigError, InputError
 from trainer_hooks.metrics import read_lines
 
+Floats = npt.NDArray[np.float64]
 NOT_RECOVERED = "not recovered"
 
 
@@ -40,7 +42,9 @@ class LossGap:
     residual: float
 
 
-def loss_gap(tokens: Sequence[float], losses: Sequence[float], base: float, tolerance: float) -> LossGap:
+def loss_gap(
+    tokens: Floats | Sequence[float], losses: Floats | Sequence[float], base: float, tolerance: float
+) -> LossGap:
     """Measure the gap of a curve.
 
     Args:
@@ -70,7 +74,7 @@ def loss_gap(tokens: Sequence[float], losses: Sequence[float], base: float, tole
     )
 
 
-def recovery_tolerance(base_losses: Sequence[float]) -> float:
+def recovery_tolerance(base_losses: Floats | Sequence[float]) -> float:
     """Twice the standard deviation of the loss over the last checkpoints of the base model, at least two of them."""
     if len(base_losses) < 2:
         raise ConfigError("a deviation needs at least two checkpoints of the base", found=str(len(base_losses)))
@@ -89,7 +93,7 @@ def share_of_forgetting_removed(without: float, with_it: float, base: float) -> 
 
 def heldout_curve(
     metrics: Path, heldout: str, weights: str = "raw", unit: str = "nats_per_token"
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> tuple[Floats, Floats]:
     """Tokens and losses of a run's evaluations, from its metrics.jsonl.
 
     Raises InputError for a held-out set or weights that were never measured.
