@@ -33,16 +33,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(path) from error
-        raise
+        with saying_when_full(path):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def saying_when_full(path: Path) -> Iterator[None]:
+    """Inside the block a full disk is an EnvironmentProblem that names the file being written and the space left."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(path) from error
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -161,7 +169,7 @@ def read_schema(path: Path) -> pa.Schema:
 
 def _unreadable(path: Path, error: Exception) -> Exception:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-        return _disk_full(path)
+        return disk_full(path)
     missing = not path.exists()
     return ArtifactError(
         f"cannot read {path.name}",
@@ -172,7 +180,8 @@ def _unreadable(path: Path, error: Exception) -> Exception:
     )
 
 
-def _disk_full(path: Path) -> EnvironmentProblem:
+def disk_full(path: Path) -> EnvironmentProblem:
+    """The error for a file that could not be written because its disk is full."""
     stat = os.statvfs(path.parent)
     return EnvironmentProblem(
         f"the disk is full: {path.name} could not be written",

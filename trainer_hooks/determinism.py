@@ -14,12 +14,15 @@ from trainer_hooks.plan import Precision
 
 
 @contextmanager
-def reproducible(threads: int) -> Iterator[None]:
-    """Deterministic algorithms and a fixed number of CPU threads inside the block; the old settings afterwards."""
+def reproducible(threads: int, deterministic: bool = True) -> Iterator[None]:
+    """Deterministic algorithms and a fixed number of CPU threads inside the block; the old settings afterwards.
+
+    With `deterministic` false only the threads are fixed; sums on a GPU may then differ from run to run.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     settings: Any = torch.utils.deterministic  # a module whose attributes are properties
     before = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads(), settings.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(deterministic)
     torch.set_num_threads(threads)
     settings.fill_uninitialized_memory = False  # nothing here reads memory before writing it
     try:

@@ -87,7 +87,6 @@ class OrderedLoader:
         self.order, self._arrays = order, token_arrays
         self.sequence_length, self.batch_sequences = sequence_length, batch_sequences
         self._rank, self._local = dp_rank, batch_sequences // dp_world
-        self.n_samples = max(0, order.n_tokens - 1) // sequence_length
         if self.n_samples < 1:
             raise ConfigError(
                 "the order is shorter than one sequence",
@@ -106,9 +105,19 @@ class OrderedLoader:
         self.next_sample = 0
 
     @property
+    def n_samples(self) -> int:
+        """Whole samples in the order."""
+        return max(0, self.order.n_tokens - 1) // self.sequence_length
+
+    @property
     def n_batches(self) -> int:
         """Whole global batches in the order."""
         return self.n_samples // self.batch_sequences
+
+    @property
+    def padded(self) -> bool:
+        """Whether the order may hold padding, which belongs to no document and is not to be predicted."""
+        return getattr(self.order, "padding_id", None) is not None
 
     @property
     def dropped_tokens(self) -> int:
@@ -156,12 +165,16 @@ class OrderedLoader:
                 yield step
                 step += 1
 
+    def next_number(self) -> int:
+        """The number of the batch at the loader's position, then move on. Raises ConfigError at the order's end."""
+        step = next(self.steps(), self.n_batches)
+        self._check(step)
+        self.next_sample = (step + 1) * self.batch_sequences
+        return step
+
     def next_batch(self) -> Batch:
         """The batch at the loader's position, then move on. Raises ConfigError at the end of the order."""
-        step = next(self.steps(), self.n_batches)
-        batch = self.batch(step)
-        self.next_sample = (step + 1) * self.batch_sequences
-        return batch
+        return self.batch(self.next_number())
 
     def __iter__(self) -> Iterator[Batch]:
         """The remaining whole batches."""

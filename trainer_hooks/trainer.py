@@ -1,67 +1,79 @@
-"""Train a small decoder on an order under a plan, so that a killed run continues to the same bits.
+"""Train a decoder on an order under a plan, so that a killed run continues to the same bits.
 
-The learning rate is a function of tokens seen, the loader's state is one integer, and the average under way is
-in the checkpoint; nothing else can drift. `kill -9` and the same call give the same losses, weights, averages
-and metrics lines as an undisturbed run on the same machine. There is no dropout, so no random state is kept.
+The learning rate is a function of tokens seen, the loader's state is one integer, and averages and hooks are in the
+checkpoint; nothing else can drift. `kill -9` and the same call give the same losses, weights, averages and metrics
+lines as an undisturbed run on the same machine. There is no dropout, so no random state is kept.
 
 A run folder holds plan.yaml, metrics.jsonl, checkpoints/ and averages/; times are in events.jsonl.
 
     result = train(order, token_arrays, {"web": HeldOut.from_shards(paths)}, ModelConfig(vocabulary=4096), plan, folder)
-    result.losses["web"]["averaged"].bits_per_byte
+    result.losses["web"]["raw"].bits_per_byte
 
-To use only the parts, see `trainer_hooks.curves`, `trainer_hooks.averaging` and `trainer_hooks.loader`.
+Under `torchrun` every process makes the same call. To use only the parts, see `trainer_hooks.curves`,
+`trainer_hooks.averaging` and `trainer_hooks.loader`.
 """
 
 import json
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from corpus.config import Config
 from corpus.errors import TaskError
-from corpus.events import EVENTS, log_event
-from corpus.shards import write_text
-from trainer_hooks import checkpoints
-from trainer_hooks.averaging import Averager
-from trainer_hooks.curves import step_learning_rates
-from trainer_hooks.determinism import matmul_dtype, reproducible
-from trainer_hooks.evaluation import HeldOut, Loss, evaluate
-from trainer_hooks.loader import OrderedLoader, TokenOrder
+from corpus.events import EVENTS
+from corpus.shards import atomic_path, write_text
+from trainer_hooks.checkpoints import Checkpoints, checkpoint_path, checkpoints_in, weights_checksums
+from trainer_hooks.determinism import reproducible
+from trainer_hooks.evaluation import HeldOut, Loss
+from trainer_hooks.loader import TokenOrder
+from trainer_hooks.metric_sinks import open_sinks
 from trainer_hooks.metrics import METRICS, Metrics, read_lines
-from trainer_hooks.model import Decoder, count_parameters
+from trainer_hooks.model import count_parameters
 from trainer_hooks.model_config import ModelConfig
-from trainer_hooks.plan import Plan, ResolvedPlan
+from trainer_hooks.parallel import Parallel, Spreading
+from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
-from trainer_hooks.run_identity import check_identity
+from trainer_hooks.run import SCHEDULE_FREE, Run, final_weights
+from trainer_hooks.run_identity import Change, check_identity
+from trainer_hooks.throughput import Meter, Progress
 
-OnStep = Callable[[int, int, float], None]
-AVERAGE_FILE, AVERAGE_FACTS = "average.safetensors", "average.json"
+OnStep = Callable[[Progress], None]
+MOST_SKIPPED = 10
+"""Steps in a row that may be left out because their numbers are not finite; then the run has diverged."""
+NOTED_EVERY = 60.0
+"""Seconds between lines of progress in events.jsonl."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a finished run leaves.
+    """What a run leaves.
 
     Attributes:
-        losses: held-out set -> `raw` and, when something is averaged, `averaged` -> final loss.
-        checkpoint: the last checkpoint's folder; average: the averaged weights' file, or None.
+        steps, tokens: of the whole plan; step: those taken. They differ when the run was asked to stop.
+        losses: held-out set -> `raw` or an average's name -> final loss; empty until the run is complete.
+        checkpoint: the last checkpoint's folder; averages: the averaged weights' files by name.
         resumed_from: the step this call continued from, None for a fresh start.
+        stopped: why it ended before its last step; None for a complete run.
         seconds: wall-clock time of this call.
     """
 
     folder: Path
     steps: int
     tokens: int
+    step: int
     parameters: int
     losses: dict[str, dict[str, Loss]]
     checkpoint: Path
-    average: Path | None
+    averages: dict[str, Path]
     resumed_from: int | None
+    stopped: str | None
     seconds: float
 
 
@@ -75,233 +87,312 @@ def train(
     *,
     on_step: OnStep | None = None,
     device: str | None = None,
+    spreading: Spreading = "fsdp",
     events: Path | None = None,
+    sinks: Sequence[str] = (),
+    change: Change | None = None,
 ) -> RunResult:
     """Train, or continue, the run in `folder`; a finished run returns at once.
 
     Args:
         order, token_arrays: what to read, as `OrderedLoader` takes it.
         heldout: named sets for evaluation; may be empty.
-        on_step: called after each optimizer step with (steps done, steps in all, loss in nats a token).
+        on_step: called on the first rank after each optimizer step.
         device: `cpu`, `cuda`; None takes a GPU where there is one.
+        spreading: how a model lies over several ranks, `fsdp` or `ddp`; a run may be resumed under the other.
         events: where timed events are written; None means events.jsonl in the folder.
+        sinks: where metrics go beside metrics.jsonl: `tensorboard`, `wandb`.
+        change: accept a plan or an order that differs from here on (`trainer_hooks.run_identity`).
 
-    Raises ConfigError when the order is shorter than the plan, or the folder holds a run of another plan, model,
-    order or held-out set; TaskError when the loss stops being finite; ArtifactError for a damaged checkpoint.
+    SIGTERM ends the run after the step under way, with a checkpoint. Raises ConfigError when the order is shorter
+    than the plan, or the folder holds a run of another plan, model, order or held-out set; TaskError when the loss
+    stops being finite; ArtifactError when no checkpoint is whole; EnvironmentProblem for a full disk.
     """
     started = time.monotonic()
     resolved = resolve(plan)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder.mkdir(parents=True, exist_ok=True)
-    with reproducible(plan.threads):
-        run = _Run(order, token_arrays, heldout, model_config, resolved, folder, target, events or folder / EVENTS)
-        resumed_from = run.resume()
-        run.train(on_step)
-        average = run.write_average()
+    with Parallel.join() as parallel, reproducible(plan.threads, plan.deterministic):
+        run = Run(
+            order, token_arrays, heldout, model_config, resolved, folder,
+            device=parallel.device(device), parallel=parallel, spreading=spreading, events=events or folder / EVENTS,
+        )  # fmt: skip
+        loop = _Loop(run, on_step)
+        resumed_from = loop.resume(_identity(run, model_config, order), change)
+        loop.train(sinks)
+        complete = run.step == resolved.steps
+        averages = loop.write_averages() if complete else {}
+        parallel.wait()
     return RunResult(
         folder=folder,
         steps=resolved.steps,
         tokens=resolved.tokens,
+        step=run.step,
         parameters=count_parameters(run.model),
-        losses=_final_losses(folder, resolved.steps),
-        average=average,
+        losses=_final_losses(folder, resolved.steps) if complete else {},
+        averages=averages,
         resumed_from=resumed_from,
-        checkpoint=checkpoints.checkpoint_path(run.checkpoints, resolved.steps),
+        checkpoint=checkpoint_path(loop.checkpoints.folder, run.step),
+        stopped=None if complete else run.stop,
         seconds=time.monotonic() - started,
     )
 
 
-def make_optimizer(model: torch.nn.Module, plan: Plan) -> torch.optim.AdamW:
-    """AdamW with two parameter groups: matrices decay; norm scales, biases and embeddings (also tied ones) do not."""
-    named = list(model.named_parameters())
-    decayed = [p for name, p in named if p.ndim >= 2 and "embed" not in name]
-    others = [p for name, p in named if p.ndim < 2 or "embed" in name]
-    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=plan.peak_lr, betas=plan.betas, eps=plan.eps, fused=True)
+class _Loop:
+    """The steps of a run, and what happens at the borders between them."""
 
+    def __init__(self, run: Run, on_step: OnStep | None) -> None:
+        self.run, self.resolved, self.plan = run, run.resolved, run.resolved.plan
+        self._on_step, self._noted = on_step if run.parallel.first else None, time.monotonic()
+        self.checkpoints = Checkpoints(run.folder / "checkpoints", run.parallel, self._kept)
 
-class _Run:
-    """The objects of one run and the acts at the borders between its steps."""
+    def resume(self, identity: dict[str, Any], change: Change | None) -> int | None:
+        """Compare the run with the one in the folder, and go on from its newest whole checkpoint."""
+        run = self.run
+        if run.parallel.first:
+            newest = max(checkpoints_in(self.checkpoints.folder), default=0)
+            position = newest * self.resolved.step_tokens
+            check_identity(run.folder, identity, position, change, run.loader.order)
+        run.parallel.wait()
+        state = self.checkpoints.load(run.training, lambda path, problem: run.note("damaged", found=problem))
+        if state is not None:
+            run.step, run.skipped_in_a_row = int(state["step"]), int(state["skipped_in_a_row"])
+            run.loader.load_state_dict(_position(state["loader"], run, change))
+        self.checkpoints.prune()
+        run.note(
+            "start", steps=self.resolved.steps, ranks=run.parallel.world, threads=torch.get_num_threads(),
+            parameters=count_parameters(run.model), matmul=str(run.dtype), torch=torch.__version__,
+        )  # fmt: skip
+        return None if state is None else run.step
 
-    def __init__(
-        self,
-        order: TokenOrder,
-        token_arrays: Any,
-        heldout: Mapping[str, HeldOut],
-        model_config: ModelConfig,
-        resolved: ResolvedPlan,
-        folder: Path,
-        device: torch.device,
-        events: Path,
-    ) -> None:
-        plan = resolved.plan
-        self.resolved, self.folder, self.heldout, self.device, self.events = resolved, folder, heldout, device, events
-        self.checkpoints = folder / "checkpoints"
-        self.dtype = matmul_dtype(plan.precision, device)
-        self.loader = OrderedLoader(order, token_arrays, plan.sequence_length, plan.batch_sequences)
-        self.rates = step_learning_rates(resolved)
-        self.model = Decoder(model_config, plan.seed).to(device)
-        averager = Averager(self.model, resolved.coefficients) if resolved.marks else None
-        self.training = checkpoints.Training(self.model, make_optimizer(self.model, plan), averager)
-        self.step = 0
-        self._identity(model_config, order)
-
-    def _identity(self, model_config: ModelConfig, order: TokenOrder) -> None:
-        if self.resolved.steps > self.loader.n_batches:
-            self.loader.batch(self.resolved.steps - 1)  # raises, naming what the order holds
-        parts: dict[str, Config | str | dict[str, str]] = {
-            "resolved": self.resolved,
-            "model": model_config,
-            "order": order.fingerprint,
-            "heldout": {name: data.identity() for name, data in sorted(self.heldout.items())},
-            "matmul": str(self.dtype).removeprefix("torch."),
-            "device": self.device.type,
-        }
-        check_identity(self.folder, parts)
-
-    def resume(self) -> int | None:
-        """Continue from the newest checkpoint; None where there is none."""
-        found = checkpoints.checkpoints_in(self.checkpoints)
-        self._prune()
-        if found:
-            self.step, path = list(found.items())[-1]
-            state = checkpoints.load(path, self.training)
-            self.loader.load_state_dict(state["loader"])
-        log_event(
-            self.events,
-            run=self.folder.name,
-            event="start",
-            step=self.step,
-            steps=self.resolved.steps,
-            threads=torch.get_num_threads(),
-            parameters=count_parameters(self.model),
-            matmul=str(self.dtype),
-            torch=torch.__version__,
-        )
-        return self.step if found else None
-
-    def train(self, on_step: OnStep | None) -> None:
-        """Take the remaining steps."""
-        if self.step == self.resolved.steps:
+    def train(self, sinks: Sequence[str]) -> None:
+        """Take the remaining steps, until the last one or a reason to stop."""
+        run = self.run
+        if run.step == self.resolved.steps:
             return
-        metrics, begun, first = Metrics(self.folder, self.step), time.monotonic(), self.step
+        begun, first = time.monotonic(), run.step
         try:
-            while self.step < self.resolved.steps:
-                loss = self._take_step(metrics)
-                self._at_border(metrics)
-                if on_step is not None:
-                    on_step(self.step, self.resolved.steps, loss)
+            with self._metrics(sinks) as metrics, _on_sigterm(run):
+                meter, ends = self._meter(), False
+                while not ends:
+                    self._take_step(metrics)
+                    ends = self._at_border(metrics)
+                    self._tell(meter.after(run.step, run.loss, run.rate))
         finally:
-            metrics.close()
+            self.checkpoints.finish()
         seconds = time.monotonic() - begun
-        tokens = (self.step - first) * self.resolved.step_tokens
-        speed = round(tokens / seconds)
-        log_event(
-            self.events,
-            run=self.folder.name,
-            event="trained",
-            step=self.step,
-            seconds=round(seconds, 3),
-            tokens_per_s=speed,
-        )
+        tokens = (run.step - first) * self.resolved.step_tokens
+        speed = {"seconds": round(seconds, 3), "tokens_per_s": round(tokens / seconds)}
+        run.note("trained" if run.stop is None else "stopped", **speed, **({"reason": run.stop} if run.stop else {}))
 
-    def write_average(self) -> Path | None:
-        """Write the averaged weights and the facts of the merge, once the run is complete."""
-        averager = self.training.averager
-        if averager is None:
-            return None
-        folder = self.folder / "averages"
-        folder.mkdir(exist_ok=True)
-        path = folder / AVERAGE_FILE
-        plan = self.resolved.plan
-        checkpoints.write_tensors(path, averager.average())
-        facts = {
-            "kind": plan.average.kind,
-            "coefficients": averager.coefficients,
-            "dtype": "float32",
-            "checkpoints": [self._merged(mark) for mark in self.resolved.marks],
-        }
-        write_text(folder / AVERAGE_FACTS, json.dumps(facts, indent=1) + "\n")
-        return path
+    def _take_step(self, metrics: Metrics) -> None:
+        """One optimizer step: read, forward, backward, clip, move; hooks act in between."""
+        run = self.run
+        run.rate, run.facts = float(run.rates[run.step]), {}
+        for hook in run.hooks:
+            hook.before_step(run)
+        run.batch = run.read_batch(run.loader.next_number())
+        run.loss = run.forward_backward(run.batch)
+        for hook in run.hooks:
+            hook.after_backward(run)
+        run.grad_norm = run.clip()
+        if self._refused() is None:
+            run.update()
+            for hook in run.hooks:
+                hook.after_update(run)
+        run.optimizer.zero_grad()
+        run.step += 1
+        run.model.set_progress(run.tokens)
+        for hook in run.hooks:
+            hook.after_step(run)
+        metrics.write({**self._position(), "lr": run.rate, "loss": _number(run.loss),
+                       "grad_norm": _number(run.grad_norm), **run.facts})  # fmt: skip
 
-    def _merged(self, mark: int) -> dict[str, Any]:
-        """Position and checksum of an averaged checkpoint; null where someone has removed it since."""
-        step = mark // self.resolved.step_tokens
-        path = checkpoints.checkpoints_in(self.checkpoints).get(step)
-        return {"step": step, "tokens": mark, "weights_xxh3": checkpoints.weights_checksum(path) if path else None}
-
-    def _take_step(self, metrics: Metrics) -> float:
-        optimizer, rate = self.training.optimizer, float(self.rates[self.step])
-        ids, targets = (part.to(self.device) for part in self.loader.next_batch())
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            loss = self.model.loss(ids, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.resolved.plan.grad_clip)
-        value, norm_value = float(loss.detach()), float(norm)
-        if not math.isfinite(value) or not math.isfinite(norm_value):
+    def _refused(self) -> str | None:
+        """Why this step is not taken: numbers that are not finite, or a hook's reason; None: it is."""
+        run = self.run
+        finite = math.isfinite(run.loss) and math.isfinite(run.grad_norm)
+        run.skipped_in_a_row = 0 if finite else run.skipped_in_a_row + 1
+        if not finite and (self.plan.non_finite == "stop" or run.skipped_in_a_row >= MOST_SKIPPED):
             raise TaskError(
-                f"train: the loss stopped being finite at step {self.step + 1}",
-                where=str(self.folder),
-                found=f"loss {value}, gradient norm {norm_value}, learning rate {rate:g}",
-                fix="lower peak_lr or lengthen the warm-up, in a new folder",
+                f"train: the loss stopped being finite at step {run.step + 1}",
+                where=str(run.folder),
+                found=f"loss {run.loss}, gradient norm {run.grad_norm}, learning rate {run.rate:g}",
+                fix="lower peak_lr or lengthen the warm-up, in a new folder; or leave such steps out: non_finite: skip",
             )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
-        self.step += 1
-        metrics.write({**self._position(), "lr": rate, "loss": value, "grad_norm": norm_value})
-        return value
+        vetoes = (reason for hook in run.hooks if (reason := hook.veto(run)) is not None)
+        reason = next(vetoes, None) if finite else "not finite"
+        if reason is not None:
+            run.facts["skipped"] = reason
+            run.note("skipped", reason=reason)
+        return reason
 
-    def _at_border(self, metrics: Metrics) -> None:
-        """Average, evaluate and save where the plan says so; in this order, so that a checkpoint holds all of it."""
-        last, marked = self.step == self.resolved.steps, self._tokens in self.resolved.marks
-        if marked:
-            assert self.training.averager is not None
-            self.training.averager.update(self.model)
-        if last or self.step % self.resolved.eval_every_steps == 0:
+    def _at_border(self, metrics: Metrics) -> bool:
+        """Average, evaluate and save where the plan says so; in this order, so that a checkpoint holds all of it.
+
+        Returns whether the run ends here: it is complete, or a rank was asked to stop.
+        """
+        run, last = self.run, self.run.step == self.resolved.steps
+        for name, average in self.resolved.averages.items():
+            if average.takes(run.tokens):
+                run.averages[name].update(run.model, run.tokens)
+        if last or run.step % self.resolved.eval_every_steps == 0:
             self._evaluate(metrics)
-        if last or marked or self.step % self.resolved.checkpoint_every_steps == 0:
+        stops = run.parallel.any(run.stop is not None)
+        if stops:
+            run.stop = run.stop or "another rank was asked to stop"
+        if last or stops or self._stays(run.step) or run.step % self.resolved.checkpoint_every_steps == 0:
             metrics.flush()
             self._save()
-            self._prune()
+        return last or stops
 
-    def _save(self) -> None:
-        state = {"loader": self.loader.state_dict(), "tokens": self._tokens}
-        checkpoints.save(self.checkpoints, self.step, self.training, state)
-        log_event(self.events, run=self.folder.name, event="checkpoint", step=self.step)
-
-    def _prune(self) -> None:
-        """Keep the newest checkpoint and those that the average is made of."""
-        found = list(checkpoints.checkpoints_in(self.checkpoints))
-        marks = [mark // self.resolved.step_tokens for mark in self.resolved.marks]
-        checkpoints.prune(self.checkpoints, {*found[-1:], *marks})
+    def _tell(self, progress: Progress) -> None:
+        if self._on_step is not None:
+            self._on_step(progress)
+        if time.monotonic() - self._noted > NOTED_EVERY:
+            self._noted = time.monotonic()
+            self.run.note("progress", **_rounded(progress))
 
     def _evaluate(self, metrics: Metrics) -> None:
-        self._evaluate_as("raw", metrics)
-        averager = self.training.averager
-        if averager is not None and averager.count:
-            with averager.swapped(self.model):
-                self._evaluate_as("averaged", metrics)
+        found: dict[str, dict[str, float]] = {name: {} for name in self.run.heldout}
+        for weights in self.run.variants:
+            for name, loss in self.run.evaluate(weights).items():
+                metrics.write({**self._position(), "heldout": name, "weights": weights, **asdict(loss)})
+                found[name][weights] = loss.nats_per_token
+        for hook in self.run.hooks:
+            hook.after_evaluation(self.run, found)
 
-    def _evaluate_as(self, weights: str, metrics: Metrics) -> None:
-        plan = self.resolved.plan
-        for name, data in sorted(self.heldout.items()):
-            loss = evaluate(self.model, data, plan.sequence_length, plan.batch_sequences, self.dtype)
-            metrics.write({**self._position(), "heldout": name, "weights": weights, **asdict(loss)})
+    def _save(self) -> None:
+        run, begun = self.run, time.monotonic()
+        state = {"loader": run.loader.state_dict(), "tokens": run.tokens, "skipped_in_a_row": run.skipped_in_a_row}
+        self.checkpoints.save(run.step, run.training, state)
+        run.note("checkpoint", stall_s=round(time.monotonic() - begun, 4))
 
-    @property
-    def _tokens(self) -> int:
-        return self.step * self.resolved.step_tokens
+    def _kept(self, steps: list[int]) -> set[int]:
+        """The newest checkpoints, those that averages are made of, and one in so many where the plan says so."""
+        every = self.resolved.keep_every_steps
+        for_good = {step for step in steps if self._stays(step) or (every and step % every == 0)}
+        return {*steps[-self.plan.keep.last :], *for_good}
+
+    def _stays(self, step: int) -> bool:
+        """Whether the checkpoint after a step is one that an average is made of, so that it can be merged again."""
+        tokens = step * self.resolved.step_tokens
+        return any(average.saves(tokens) for average in self.resolved.averages.values())
+
+    def write_averages(self) -> dict[str, Path]:
+        """Write the averaged weights, each with the facts of its merge, once the run is complete."""
+        run, written = self.run, {}
+        own = [SCHEDULE_FREE] if SCHEDULE_FREE in run.variants and SCHEDULE_FREE not in run.averages else []
+        for name in [*run.averages, *own]:
+            tensors = final_weights(run, name)
+            written[name] = run.folder / "averages" / f"{name}.safetensors"
+            if run.parallel.first:
+                facts = self._facts_of(name) if name in run.averages else {"kind": name, "dtype": "float32"}
+                _write_tensors(written[name], tensors)
+                write_text(written[name].with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
+        return written
+
+    def _facts_of(self, name: str) -> dict[str, Any]:
+        """An average's scheme and marks, and of marks that are checkpoints their weights and checksums."""
+        average, found = self.resolved.averages[name], checkpoints_in(self.checkpoints.folder)
+        facts = {
+            "settings": average.average.model_dump(mode="json"), "dtype": "float32",
+            "first": average.first, "every": average.every, "until": average.until,
+        }  # fmt: skip
+        if not average.saves(average.until):
+            return facts
+        final, merged = average.final(), []
+        for mark, coefficient in zip(final.marks, final.coefficients, strict=True):
+            step = int(mark) // self.resolved.step_tokens
+            sums = weights_checksums(found[step]) if step in found else None
+            merged.append({"step": step, "tokens": int(mark), "coefficient": float(coefficient), "weights_xxh3": sums})
+        return {**facts, "checkpoints": merged}
+
+    @contextmanager
+    def _metrics(self, sinks: Sequence[str]) -> Iterator[Metrics]:
+        """The metrics of this run, open for writing on the first rank; other ranks' lines go nowhere."""
+        run = self.run
+        opened = (
+            open_sinks(sinks, run.folder, run.step, self.resolved.model_dump(mode="json")) if run.parallel.first else []
+        )
+        metrics = Metrics(run.folder, run.step, opened) if run.parallel.first else Metrics(None, run.step, [])
+        try:
+            yield metrics
+        finally:
+            metrics.close()
+
+    def _meter(self) -> Meter:
+        from trainer_hooks.model_size import flops_per_token
+
+        flops = flops_per_token(self.run.model.config, self.plan.sequence_length)
+        return Meter(self.resolved.steps, self.resolved.step_tokens, flops, self.run.device, self.run.parallel.world)
 
     def _position(self) -> dict[str, int]:
-        return {"step": self.step, "tokens": self._tokens}
+        return {"step": self.run.step, "tokens": self.run.tokens}
+
+
+def _identity(run: Run, model_config: ModelConfig, order: TokenOrder) -> dict[str, Any]:
+    """What makes this run this run; the number of ranks and how the model lies over them do not."""
+    return {
+        "resolved": run.resolved,
+        "model": model_config,
+        "order": order.fingerprint,
+        "objective": run.objective.identity(),
+        "heldout": {name: data.identity() for name, data in sorted(run.heldout.items())},
+        "matmul": str(run.dtype).removeprefix("torch."),
+        "device": run.device.type,
+    }
+
+
+def _position(saved: dict[str, Any], run: Run, change: Change | None) -> dict[str, Any]:
+    """The loader's state as saved, or as it reads in the order that an accepted change brings."""
+    if change is None or change.former_order is None:
+        return saved
+    return {**saved, "order_fingerprint": run.loader.order.fingerprint}
+
+
+@contextmanager
+def _on_sigterm(run: Run) -> Iterator[None]:
+    """While the block runs, SIGTERM asks for an end after the step under way; only the main thread hears signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def asked(number: int, frame: Any) -> None:
+        run.stop = "SIGTERM"
+
+    before = signal.signal(signal.SIGTERM, asked)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    from safetensors.torch import save
+
+    path.parent.mkdir(exist_ok=True)
+    data = save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON has it: one that is not finite is null."""
+    return value if math.isfinite(value) else None
+
+
+def _rounded(progress: Progress) -> dict[str, Any]:
+    left = asdict(progress) | {
+        "tokens_per_s": round(progress.tokens_per_s),
+        "seconds_left": round(progress.seconds_left),
+    }
+    return {name: value for name, value in left.items() if name not in ("step", "steps")}
 
 
 def _final_losses(folder: Path, steps: int) -> dict[str, dict[str, Loss]]:
     losses: dict[str, dict[str, Loss]] = {}
     for line in read_lines(folder / METRICS):
         if "heldout" in line and line["step"] == steps:
-            found = Loss(line["nats_per_token"], line["bits_per_byte"])
+            found = Loss(line["nats_per_token"], line["bits_per_byte"], line.get("standard_error"))
             losses.setdefault(line["heldout"], {})[line["weights"]] = found
     return losses

@@ -15,7 +15,7 @@ from mixtures.allocation import Allocation, Component
 from pipelines.commands.inspect import open_by_name
 from pipelines.commands.mix_tables import count
 from pipelines.commands.workshop import RuntimeOptions, open_workshop, table_console
-from pipelines.common_prefix import common_tokens
+from curriculum.common_prefix import common_tokens
 from pipelines.mix_settings import load_mix
 from pipelines.mixing import Mixing, Mixture
 

@@ -8,19 +8,23 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corpus.artifacts import Artifact, own_files
+from corpus.errors import TaskError
 from corpus.events import EVENTS
 from corpus.shards import write_text
 from corpus.tokenizer import END_OF_TEXT
-from corpus.tokens import read_token_shard
 from curriculum.order import Order
 from curriculum.order_shards import open_shards
-from pipelines.stages.naming import source_of
+from pipelines.heldout_sets import heldout_sets
 from pipelines.tally import Tally
 from pipelines.tasks import note_progress
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
+
+if TYPE_CHECKING:
+    from trainer_hooks.throughput import Progress
 
 RESULT = "result.json"
 
@@ -38,24 +42,26 @@ class TrainWork:
 
     def run(self, folder: Path, tally: Tally) -> Iterable[Path]:
         """Train or continue in `folder`, export the model that the plan ends with, and name every file."""
-        from trainer_hooks.evaluation import HeldOut
         from trainer_hooks.export import export_run
         from trainer_hooks.trainer import train
 
         order = Order.open(self.root / self.order)
         arrays = open_shards(order, self.root)
-        shards: dict[str, list[Path]] = {}
-        for path in Artifact(self.root / self.heldout).files(".npy"):
-            if len(read_token_shard(path)) > 1:
-                shards.setdefault(source_of(path), []).append(path)
-        heldout = {source: HeldOut.from_shards(paths) for source, paths in shards.items()}
+        heldout = heldout_sets(Artifact(self.root / self.heldout).files(".npy"))
 
-        def on_step(step: int, steps: int, loss: float) -> None:
-            note_progress(folder, step, steps)
+        def on_step(progress: "Progress") -> None:
+            note_progress(folder, progress.step, progress.steps)
 
         result = train(
             order, arrays, heldout, self.model, self.plan, folder, on_step=on_step, events=self.root / EVENTS
         )
+        if result.stopped:
+            raise TaskError(
+                f"train: stopped after step {result.step:,} of {result.steps:,}",
+                found=result.stopped,
+                where=str(folder),
+                fix="run the same command again: it goes on at the checkpoint",
+            )
         tokenizer = self.root / self.tokenizer / "tokenizer.json"
         export_run(result, self.model, tokenizer, folder / "export", eos=END_OF_TEXT)
         losses = {

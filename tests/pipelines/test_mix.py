@@ -23,7 +23,7 @@ from mixtures.shares import MixtureError
 from pipelines.commands.mix import MixOptions, build_command, check_command, show_command
 from pipelines.commands.verify import verify_command
 from pipelines.commands.workshop import RuntimeOptions
-from pipelines.common_prefix import common_tokens
+from curriculum.common_prefix import common_tokens
 from pipelines.mix_measure import measured
 from pipelines.mixing import Mixture
 from tests.pipelines.small_mix import NAMES, PHASES, SHARES, mixing, score, tokens_by_source, write_mix

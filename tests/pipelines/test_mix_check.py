@@ -26,7 +26,7 @@ from pipelines.commands.mix import (
 from pipelines.commands.mix_diff import changes, diff_command
 from pipelines.commands.mix_tables import phase_bars
 from pipelines.commands.workshop import RuntimeOptions
-from pipelines.common_prefix import common_tokens
+from curriculum.common_prefix import common_tokens
 from pipelines.mix_check import checked
 from pipelines.mix_settings import MixSettings, load_mix
 from pipelines.mixing import Mixture

@@ -1,23 +1,31 @@
 """The bundled trainer: learns, repeats itself bit for bit, survives kill -9, and refuses to mix runs."""
 
 import errno
+import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from corpus.errors import ArtifactError, ConfigError, EnvironmentProblem, TaskError
-from trainer_hooks.averaging import merge
-from trainer_hooks.checkpoints import MODEL, checkpoints_in
+from curriculum.order import Order, write_order
+from trainer_hooks.averaging_rules import step_sizes
+from trainer_hooks.checkpoints import checkpoints_in
 from trainer_hooks.curves import step_learning_rates
+from trainer_hooks.loader import OrderedLoader
 from trainer_hooks.metrics import read_lines
+from trainer_hooks.model import Decoder
 from trainer_hooks.resolution import resolve
+from trainer_hooks.run_identity import Change
 from trainer_hooks.trainer import train
 
 CHILD = """
@@ -34,7 +42,7 @@ def counted(handle):
 workspace = tiny["build_workspace"](where / "workspace")
 os.fsync = counted
 train(workspace.order, workspace.arrays, workspace.heldout, tiny["TINY"], tiny["make_plan"](), where / "run",
-      on_step=lambda step, steps, loss: die() if step == kill_step else None, device="cpu")
+      on_step=lambda progress: die() if progress.step == kill_step else None, device="cpu")
 """
 
 
@@ -61,9 +69,9 @@ def test_a_run_learns_and_reports_raw_and_averaged_loss(finished):
     assert steps[0]["loss"] == pytest.approx(np.log(128), abs=0.3)
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.5
     losses = finished.losses["web"]
-    assert set(losses) == {"raw", "averaged"}
+    assert set(losses) == {"raw", "ema_debiased"}
     assert losses["raw"].bits_per_byte == pytest.approx(losses["raw"].nats_per_token / np.log(2) / 4)
-    assert losses["averaged"].nats_per_token != losses["raw"].nats_per_token
+    assert losses["ema_debiased"].nats_per_token != losses["raw"].nats_per_token
 
 
 def test_the_rate_of_each_step_is_the_plans(finished, tiny):
@@ -83,6 +91,7 @@ def test_no_time_is_in_anything_but_events(finished):
         "weights",
         "nats_per_token",
         "bits_per_byte",
+        "standard_error",
     }
     assert [line["event"] for line in read_lines(finished.folder / "events.jsonl")][-1] == "trained"
 
@@ -90,14 +99,17 @@ def test_no_time_is_in_anything_but_events(finished):
 def test_the_last_and_the_averaged_checkpoints_stay_and_merge_to_the_average(finished, tiny):
     kept = checkpoints_in(finished.folder / "checkpoints")
     assert list(kept) == [16, 20, 24]
-    merged = merge([path / MODEL for path in kept.values()], resolve(tiny.plan()).coefficients)
-    from safetensors.torch import load_file
-
-    average = load_file(finished.average)
-    assert all(torch.equal(merged[name], average[name]) for name in average)
-    facts = json.loads((finished.average.parent / "average.json").read_text())
+    final = resolve(tiny.plan()).averages["ema_debiased"].final()
+    models = [load_file(next(path.glob("*-model-00001-of-*"))) for path in kept.values()]
+    average = load_file(finished.averages["ema_debiased"])
+    for name, value in average.items():
+        mean = torch.zeros_like(value)
+        for model, size in zip(models, step_sizes(final.coefficients), strict=True):
+            mean += (model[f"model|{name}"] - mean) * size
+        assert torch.allclose(mean, value, atol=1e-7)
+    facts = json.loads(finished.averages["ema_debiased"].with_suffix(".json").read_text())
     assert [mark["tokens"] for mark in facts["checkpoints"]] == [1024, 1280, 1536]
-    assert sum(facts["coefficients"]) == pytest.approx(1)
+    assert sum(mark["coefficient"] for mark in facts["checkpoints"]) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -145,8 +157,8 @@ def test_a_half_written_line_of_a_killed_run_is_dropped(finished, workspace, tin
     assert content(tmp_path) == content(finished.folder)
 
 
-def _interrupt(step: int, steps: int, loss: float) -> None:
-    if step == 12:
+def _interrupt(progress) -> None:
+    if progress.step == 12:
         raise KeyboardInterrupt
 
 
@@ -187,12 +199,49 @@ def test_a_plan_longer_than_its_order_is_refused_before_anything_is_written(work
     assert not (tmp_path / "run" / "plan.yaml").exists()
 
 
-def test_a_damaged_checkpoint_is_named(workspace, tiny, tmp_path):
+@pytest.mark.parametrize("harm", ["truncated", "changed", "removed", "state"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_taken(finished, workspace, tiny, tmp_path, harm):
     result = run(workspace, tiny, tmp_path)
-    path = result.checkpoint / MODEL
-    path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(ArtifactError, match="damaged"):
+    path = next(result.checkpoint.glob("*-model-00001-of-*"))
+    if harm == "truncated":
+        path.write_bytes(path.read_bytes()[:-100])
+    elif harm == "changed":
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    elif harm == "removed":
+        path.unlink()
+    else:
+        (result.checkpoint / "state.json").write_text("{")
+    again = run(workspace, tiny, tmp_path)
+    assert again.resumed_from == 20
+    said = next(line for line in read_lines(tmp_path / "events.jsonl") if line["event"] == "damaged")
+    assert "step-00000024" in said["found"]
+    aside = tmp_path / "checkpoints/step-00000024.damaged"
+    assert aside.is_dir()
+    shutil.rmtree(aside)
+    assert content(tmp_path) == content(finished.folder)
+
+
+def test_without_a_whole_checkpoint_the_run_says_so_and_does_not_begin_again(workspace, tiny, tmp_path):
+    run(workspace, tiny, tmp_path)
+    for path in (tmp_path / "checkpoints").glob("step-*/state.json"):
+        path.write_text("{}")
+    with pytest.raises(ArtifactError, match="no checkpoint of this run is whole"):
         run(workspace, tiny, tmp_path)
+
+
+def test_a_checkpoint_holds_the_state_of_its_step_whatever_training_does_meanwhile(workspace, tiny, tmp_path):
+    """The copy is made before the next step: a resumed run could not be equal otherwise, so look at the tensors."""
+    kept = {}
+    whole = run(workspace, tiny, tmp_path / "whole", keep={"last": 30}, checkpoint_every=64, average={"kind": "none"})
+    for step, path in checkpoints_in(whole.folder / "checkpoints").items():
+        kept[step] = load_file(next(path.glob("*-model-00001-of-*")))
+    assert list(kept) == list(range(1, 25))
+    plain = [tensors["model|model.norm.weight"] for tensors in kept.values()]
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(plain))
+    part = run(workspace, tiny, tmp_path / "part", keep={"last": 30}, checkpoint_every=128, average={"kind": "none"})
+    for step, path in checkpoints_in(part.folder / "checkpoints").items():
+        other = load_file(next(path.glob("*-model-00001-of-*")))
+        assert all(torch.equal(value, kept[step][name]) for name, value in other.items())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(workspace, tiny, tmp_path):
@@ -200,11 +249,15 @@ def test_a_loss_that_is_not_finite_stops_the_run(workspace, tiny, tmp_path):
         run(workspace, tiny, tmp_path, peak_lr=1e30)
 
 
-def test_a_full_disk_is_named_and_the_run_goes_on_once_there_is_space(finished, workspace, tiny, tmp_path, monkeypatch):
+@pytest.mark.parametrize("full_at", [11, 12, 14, 16, 18])
+def test_a_full_disk_is_named_and_the_run_goes_on_once_there_is_space(
+    finished, workspace, tiny, tmp_path, monkeypatch, full_at
+):
+    """Full while metrics, tensors, headers or the state are written: a checkpoint flushes nine times."""
     flush, flushes = os.fsync, iter(range(10**6))
 
     def full(handle: int) -> None:
-        if next(flushes) == 11:
+        if next(flushes) == full_at:
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(handle)
 
@@ -216,11 +269,137 @@ def test_a_full_disk_is_named_and_the_run_goes_on_once_there_is_space(finished, 
     assert content(tmp_path) == content(finished.folder)
 
 
-def test_without_averaging_only_the_last_checkpoint_stays(workspace, tiny, tmp_path):
+def test_without_averaging_the_newest_checkpoints_stay(workspace, tiny, tmp_path):
     result = run(workspace, tiny, tmp_path, average={"kind": "none"})
-    assert result.average is None
+    assert result.averages == {}
     assert set(result.losses["web"]) == {"raw"}
-    assert list(checkpoints_in(tmp_path / "checkpoints")) == [24]
+    assert list(checkpoints_in(tmp_path / "checkpoints")) == [20, 24]
+
+
+def test_checkpoints_are_kept_for_good_where_the_plan_says_so(workspace, tiny, tmp_path):
+    run(workspace, tiny, tmp_path, average={"kind": "none"}, keep={"last": 1, "every": 10 * 64}, checkpoint_every=64)
+    assert list(checkpoints_in(tmp_path / "checkpoints")) == [10, 20, 24]
+
+
+def test_sigterm_ends_the_run_with_a_checkpoint_and_the_same_call_goes_on(finished, workspace, tiny, tmp_path):
+    def terminate(progress) -> None:
+        if progress.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    stopped = train(
+        workspace.order, workspace.arrays, workspace.heldout, tiny.model, tiny.plan(), tmp_path, on_step=terminate,
+        device="cpu",
+    )  # fmt: skip
+    assert (stopped.stopped, stopped.step, stopped.losses, stopped.averages) == ("SIGTERM", 8, {}, {})
+    assert list(checkpoints_in(tmp_path / "checkpoints"))[-1] == 8
+    assert signal.getsignal(signal.SIGTERM) == before
+    result = run(workspace, tiny, tmp_path)
+    assert (result.resumed_from, result.stopped) == (8, None)
+    assert content(tmp_path) == content(finished.folder)
+
+
+@pytest.mark.parametrize("micro", [1, 3])
+def test_gradients_of_parts_add_up_to_those_of_the_batch(finished, workspace, tiny, tmp_path, micro):
+    run(workspace, tiny, tmp_path, micro_sequences=micro)
+    whole, parts = (
+        [line["loss"] for line in read_lines(folder / "metrics.jsonl") if "loss" in line]
+        for folder in (finished.folder, tmp_path)
+    )
+    assert parts == pytest.approx(whole, abs=1e-5)
+
+
+def test_masked_documents_are_read_alone_and_their_first_tokens_are_not_predicted(workspace, tiny, tmp_path):
+    """The loss of the first step equals that of every document read by itself, weighed by what is predicted."""
+    run(workspace, tiny, tmp_path, document_mask=True)
+    first = next(line["loss"] for line in read_lines(tmp_path / "metrics.jsonl") if "loss" in line)
+    model, loader = Decoder(tiny.model, 0), OrderedLoader(workspace.order, workspace.arrays, 16, 4)
+    (inputs, targets), (own, following) = loader.batch(0), loader.visit_numbers(0)
+    total, n = 0.0, 0
+    for row in range(4):
+        for visit in own[row].unique():
+            here = own[row] == visit
+            ids, to = inputs[row][here], targets[row][here & (following[row] == visit)]
+            if len(to):
+                total += float(model.loss(ids[None, : len(to)], to[None]).detach()) * len(to)
+                n += len(to)
+    assert n < 64
+    assert first == pytest.approx(total / n, abs=1e-5)
+
+
+def test_steps_that_are_not_finite_are_left_out_and_ten_in_a_row_stop(workspace, tiny, tmp_path, monkeypatch):
+    from trainer_hooks.run import Run
+
+    real, bad = Run.forward_backward, {3, 4}
+
+    def poisoned(self, batch):
+        loss = real(self, batch)
+        if self.step in bad:
+            next(self.model.parameters()).grad[0, 0] = torch.nan
+        return loss
+
+    monkeypatch.setattr(Run, "forward_backward", poisoned)
+    result = run(workspace, tiny, tmp_path / "skip", non_finite="skip")
+    lines = [line for line in read_lines(result.folder / "metrics.jsonl") if "loss" in line]
+    assert [line["step"] for line in lines if line.get("skipped") == "not finite"] == [4, 5]
+    assert [line["step"] for line in lines if line["grad_norm"] is None] == [4, 5]
+    assert all(torch.isfinite(value).all() for value in load_file(result.averages["ema_debiased"]).values())
+    bad |= set(range(5, 24))
+    with pytest.raises(TaskError, match="stopped being finite at step 13"):
+        run(workspace, tiny, tmp_path / "gone", non_finite="skip")
+
+
+def test_an_edited_plan_is_accepted_for_what_is_to_come(workspace, tiny, tmp_path):
+    stop = {"phases": [{"warmup": 3 * 64}, {"stable": 15 * 64}, {"decay": 6 * 64, "to": "1/3"}]}
+    longer = {
+        "tokens": 30 * 64,
+        "phases": [{"warmup": 3 * 64}, {"stable": 20 * 64}, {"decay": 7 * 64, "to": "1/10", "shape": "linear"}],
+    }
+    args = (workspace.order, workspace.arrays, workspace.heldout, tiny.model)
+    with pytest.raises(KeyboardInterrupt):
+        train(*args, tiny.plan(**stop), tmp_path, on_step=_interrupt, device="cpu")
+    with pytest.raises(ConfigError, match="other settings"):
+        train(*args, tiny.plan(**longer), tmp_path, device="cpu")
+    result = train(*args, tiny.plan(**longer), tmp_path, device="cpu", change=Change())
+    assert (result.resumed_from, result.step) == (10, 30)
+    assert (tmp_path / "plan.before-640.yaml").exists()
+    direct = run(workspace, tiny, tmp_path / "direct", **longer)
+    a, b = (load_file(next(r.checkpoint.glob("*-model-00001-of-*"))) for r in (result, direct))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    with pytest.raises(ConfigError, match="its past would have been another one") as caught:
+        train(*args, tiny.plan(**{**longer, "peak_lr": 0.02}), tmp_path, device="cpu", change=Change())
+    assert "peak_lr" in str(caught.value)
+
+
+def test_another_order_is_accepted_where_it_begins_alike(workspace, tiny, tmp_path):
+    longer = tiny.workspace(tmp_path / "longer", repeats=8)
+    table = workspace.order.table()
+    tail = table.slice(table.num_rows // 2)
+    changed = pa.concat_tables([table.slice(0, table.num_rows // 2), tail.take(pa.array(range(len(tail)))[::-1])])
+    write_order(
+        tmp_path / "changed", changed, name="changed", fingerprint="changed", config={}, inputs=[],
+        shards=workspace.order.shards,
+    )  # fmt: skip
+    new = Order.open(tmp_path / "changed")
+    shared = int(np.cumsum(table["length"].to_numpy())[table.num_rows // 2 - 1])
+    assert 16 * 64 < shared < 30 * 64
+    args = (workspace.arrays, workspace.heldout, tiny.model, tiny.plan())
+    with pytest.raises(KeyboardInterrupt):
+        train(workspace.order, *args, tmp_path / "run", on_step=_interrupt, device="cpu")
+    with pytest.raises(ConfigError, match="order"):
+        train(new, *args, tmp_path / "run", device="cpu", change=Change())
+    result = train(new, *args, tmp_path / "run", device="cpu", change=Change(workspace.order))
+    assert (result.resumed_from, result.step) == (10, 24)
+    assert longer.order.n_tokens == workspace.order.n_tokens
+    straight = train(new, *args, tmp_path / "straight", device="cpu")
+    lines = [(r.folder / "metrics.jsonl").read_bytes() for r in (result, straight)]
+    assert lines[0] == lines[1]
+
+
+def test_an_order_of_another_tokenizer_is_refused(workspace, tiny, tmp_path):
+    small = tiny.model.model_copy(update={"vocabulary": 64})
+    with pytest.raises(ConfigError, match="token ids that the model does not know"):
+        train(workspace.order, workspace.arrays, {}, small, tiny.plan(), tmp_path, device="cpu")
 
 
 def test_evaluation_reads_every_token_but_the_first(workspace, tiny):
