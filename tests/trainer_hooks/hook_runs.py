@@ -16,6 +16,8 @@ from trainer_hooks.parallel import Parallel
 from trainer_hooks.resolution import resolve
 from trainer_hooks.trainer import RunResult, train
 
+QUICK = {"average": None, "eval_every": 24 * 64, "checkpoint_every": 6 * 64}
+
 
 class Cut(Exception):
     """A run ends here, as if it had been killed."""
@@ -56,7 +58,7 @@ def train_with(workspace, tiny, folder: Path, hooks: list[Any], *, cut: int | No
 
     return train(
         workspace.order, workspace.arrays, workspace.heldout, tiny.model,
-        tiny.plan(hooks=hooks, average=None, **changes), folder, device="cpu", on_step=on_step,
+        tiny.plan(hooks=hooks, **{**QUICK, **changes}), folder, device="cpu", on_step=on_step,
     )  # fmt: skip
 
 

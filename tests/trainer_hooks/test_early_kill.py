@@ -162,11 +162,11 @@ def test_the_ranking_does_not_depend_on_the_order_of_the_runs(shuffle, values):
 
 
 def test_killed_runs_end_with_a_checkpoint_and_end_again_until_the_file_is_gone(workspace, tiny, tmp_path):
-    runs = {str(seed): tmp_path / str(seed) for seed in range(3)}
+    runs, often = {str(seed): tmp_path / str(seed) for seed in range(3)}, {"eval_every": 8 * 64}
     settings = EarlyKill(rule="pretraining", metric="heldout/web", better="low", warmup_steps=0, every_steps=8)
     for seed, folder in enumerate(runs.values()):
         with pytest.raises(Cut):
-            train_with(workspace, tiny, folder, ["stop_file"], cut=17, seed=seed)
+            train_with(workspace, tiny, folder, ["stop_file"], cut=17, seed=seed, **often)
     decisions = [look(runs, settings, number, tmp_path / "log.jsonl") for number in (1, 2)]
     (spared,) = {decisions[1].control}
     assert spared is not None  # the only run to be killed was spared by lot
@@ -175,13 +175,13 @@ def test_killed_runs_end_with_a_checkpoint_and_end_again_until_the_file_is_gone(
     killed = [look(runs, strict, number, tmp_path / "strict.jsonl") for number in (1, 2)][1]
     assert killed.killed == (spared,)
     stop_killed(killed, runs)
-    result = train_with(workspace, tiny, runs[spared], ["stop_file"], seed=int(spared))
+    result = train_with(workspace, tiny, runs[spared], ["stop_file"], seed=int(spared), **often)
     assert result.step == result.resumed_from + 1 < 24
     assert f"rank 3 of 3 at step {killed.step}" in result.stopped
     assert result.checkpoint.exists()
     assert "early kill" in events_of(runs[spared], "stopped")[0]["reason"]
     (runs[spared] / STOP_FILE).unlink()
-    assert train_with(workspace, tiny, runs[spared], ["stop_file"], seed=int(spared)).stopped is None
+    assert train_with(workspace, tiny, runs[spared], ["stop_file"], seed=int(spared), **often).stopped is None
     assert len(steps_of(runs[spared])) == 24
 
 

@@ -100,12 +100,11 @@ def test_adams_direction_is_zero_before_a_first_step():
     assert adam_direction(state, (0.9, 0.999), 1e-8).tolist() == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("direction", ["adam", "gradient"])
-@pytest.mark.parametrize("form", ["relative", "additive"])
+@pytest.mark.parametrize(("form", "direction"), [("relative", "adam"), ("additive", "gradient")])
 def test_a_killed_run_resumes_to_the_same_bits(workspace, tiny, tmp_path, direction, form):
     beta = 0.05 if form == "relative" else 1e-6 if direction == "adam" else 1e-4
     hooks = [{"kind": "hypergradient", "direction": direction, "form": form, "beta": beta}]
-    run = assert_resumes(workspace, tiny, tmp_path, hooks, cuts=(7, 17))
+    run = assert_resumes(workspace, tiny, tmp_path, hooks, cuts=(17,))
     plain = train_with(workspace, tiny, tmp_path / "plain", [])
     for ours, planned in zip(steps_of(run.folder), steps_of(plain.folder), strict=True):
         assert ours["lr"] == planned["lr"] * ours["hypergradient/factor"]

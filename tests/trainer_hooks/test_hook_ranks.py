@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hook_runs import events_of, steps_of, train_with
+from hook_runs import QUICK, events_of, steps_of, train_with
 from test_ranks import on_ranks
 
 pytestmark = pytest.mark.slow
@@ -37,13 +37,13 @@ def assert_alike(found, expected):
 
 @pytest.mark.parametrize("spreading", ["fsdp", "ddp"])
 def test_hooks_on_two_ranks_are_those_of_one(workspace, tmp_path, alone, spreading):
-    on_ranks(2, workspace, tmp_path / "run", spreading=spreading, hooks=HOOKS, average=None)
+    on_ranks(2, workspace, tmp_path / "run", spreading=spreading, hooks=HOOKS, **QUICK)
     assert_alike(steps_of(tmp_path / "run"), alone)
     assert any("skipped" in line for line in alone)
 
 
 def test_hooks_go_on_at_another_number_of_ranks(workspace, tiny, tmp_path, alone):
-    on_ranks(2, workspace, tmp_path / "run", last=9, hooks=HOOKS, average=None)
+    on_ranks(2, workspace, tmp_path / "run", last=9, hooks=HOOKS, **QUICK)
     assert len(steps_of(tmp_path / "run")) < 24
     resumed = train_with(workspace, tiny, tmp_path / "run", HOOKS)
     assert resumed.resumed_from
@@ -51,7 +51,7 @@ def test_hooks_go_on_at_another_number_of_ranks(workspace, tiny, tmp_path, alone
 
 
 def test_every_rank_chooses_the_rate_that_one_would(workspace, tiny, tmp_path):
-    on_ranks(2, workspace, tmp_path / "two", hooks=SEARCH, average=None)
+    on_ranks(2, workspace, tmp_path / "two", hooks=SEARCH, **QUICK)
     train_with(workspace, tiny, tmp_path / "one", SEARCH)
     assert_alike(steps_of(tmp_path / "two"), steps_of(tmp_path / "one"))
     for two, one in zip(*(events_of(tmp_path / name, "lr_search") for name in ("two", "one")), strict=True):

@@ -7,7 +7,8 @@ where the run has one, and by the training loss elsewhere (events.jsonl says whi
 plan's curve, chosen by a Gaussian process over their logarithm. Trial steps run without the other hooks.
 
 The search happens between two steps, so a checkpoint is never inside it: a resumed run goes on with the chosen rate, or
-starts the search of its next stage. Source: AutoLRS, arXiv 2105.10762.
+starts the search of its next stage. A run that is asked to end (SIGTERM) ends after the search and one step more; one
+that is killed in a search begins it again. Source: AutoLRS, arXiv 2105.10762.
 """
 
 import math
