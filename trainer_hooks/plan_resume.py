@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer_hooks.average_kinds import ResolvedAverage
 from trainer_hooks.curves import step_learning_rates
 from trainer_hooks.lengths import LengthValue
 from trainer_hooks.plan import ResolvedPlan
@@ -116,11 +117,20 @@ def _rates(old: ResolvedPlan, new: ResolvedPlan, steps: int) -> Iterator[Finding
         )  # fmt: skip
 
 
+def _so_far(average: ResolvedAverage, position: int) -> ResolvedAverage:
+    """What of an average shapes it up to a position: of a window all, of a mean without one not where it ends."""
+    if average.coefficients:
+        return average
+    restarts = tuple(restart for restart in average.restarts if restart < position)
+    return average.model_copy(update={"until": 0, "restarts": restarts})
+
+
 def _averages(old: ResolvedPlan, new: ResolvedPlan, steps: int) -> Iterator[Finding]:
     """Averages that differ although one of them, old or new, has taken weights in by now."""
     for name in dict.fromkeys([*old.averages, *new.averages]):
         was, now = old.averages.get(name), new.averages.get(name)
-        if was == now:
+        position = steps * old.step_tokens
+        if was and now and _so_far(was, position) == _so_far(now, position):
             continue
         for average, whose in ((was, "has taken"), (now, "would have taken")):
             taken = average and next((i for i in range(1, steps + 1) if average.takes(i * old.step_tokens)), None)

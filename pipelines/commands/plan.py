@@ -87,7 +87,7 @@ def _resume(subject: PlanSubject, workspace: Path, run: str) -> list[Finding]:
         )  # fmt: skip
     kept = load_yaml(folder / PLAN_FILE)
     old = validated(ResolvedPlan, kept.get("resolved"), str(folder / PLAN_FILE))
-    position = max(checkpoints_in(folder), default=0) * old.step_tokens
+    position = max(checkpoints_in(folder / "checkpoints"), default=0) * old.step_tokens
     changes = resume_findings(old, subject.resolved, position)
     found = list(changes.findings)
     if kept.get("model") != subject.model.model_dump(mode="json"):

@@ -125,7 +125,15 @@ def _draw_rate(axes: Axes, facts: PlanFacts) -> None:
         axes.plot(steps, averaged_step_rates(plan, name), color=INK, linewidth=1.2, linestyle=dashes(i))
         marks = plan.averages[name].final().marks
         if len(marks) <= MANY_MARKS:
-            axes.plot(marks, learning_rate(marks, plan), linestyle="none", marker=marker(i), markersize=4, color=INK)
+            axes.plot(
+                marks,
+                learning_rate(marks, plan),
+                linestyle="none",
+                marker=marker(i),
+                markersize=4,
+                color=INK,
+                clip_on=False,
+            )
     axes.set_ylim(0, plan.plan.peak_lr * 1.08)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -139,7 +147,7 @@ def _draw_weights(axes: Axes, plan: ResolvedPlan) -> None:
         heights = coefficients / np.abs(coefficients).max()
         if len(marks) <= MANY_MARKS:
             axes.vlines(marks, 0, heights, color=INK, linewidth=1.2, linestyle=dashes(i))
-            axes.plot(marks, heights, linestyle="none", marker=marker(i), markersize=4, color=INK)
+            axes.plot(marks, heights, linestyle="none", marker=marker(i), markersize=4, color=INK, clip_on=False)
         else:
             axes.plot(marks, heights, color=INK, linewidth=1.2, linestyle=dashes(i))
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.15)

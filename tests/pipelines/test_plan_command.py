@@ -18,7 +18,9 @@ from pipelines.commands.plan import check_command
 from pipelines.commands.plan_terminal import MARGIN, bands, curve, marks_row, panels
 from pipelines.plan_subjects import plan_subjects
 from pipelines.run_file import load_run_file
+from trainer_hooks.checkpoints import STATE, checkpoint_path
 from trainer_hooks.plan_presets import PRESETS
+from trainer_hooks.run_identity import check_identity
 
 PLAN: dict[str, Any] = {
     "tokens": 261120,
@@ -180,6 +182,31 @@ def test_a_run_that_has_begun_is_compared(workspace: Path, tmp_path: Path, capsy
         check([same], workspace, capsys, run="runs/none")
     with pytest.raises(ConfigError, match="one plan"):
         check([same, same], workspace, capsys, run="runs/ascending")
+
+
+def test_an_edit_of_what_is_to_come_is_acceptable(
+    workspace: Path, run_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (subject,) = plan_subjects([run_file], workspace)
+    assert subject.order is not None
+    folder = workspace / "runs" / "begun"
+    folder.mkdir()
+    identity = {"resolved": subject.resolved, "model": subject.model, "order": subject.order.manifest.fingerprint}
+    check_identity(folder, identity)
+    newest = checkpoint_path(folder / "checkpoints", 100)
+    newest.mkdir(parents=True)
+    (newest / STATE).touch()
+    _, found = check([run_file], workspace, capsys, run="begun")
+    assert "same-plan" in codes(found["climb"])
+    code, found = check([run_file], workspace, capsys, run="begun", overrides=("plan.phases.2.to=0.5",))
+    assert code == 0
+    (said,) = (one["what"] for one in found["climb"]["findings"] if one["code"] == "acceptable")
+    assert said == "from 102,400 tokens, where begun is, it may go on under this plan: --accept-changes"
+    for stable, decay, refused in ((0.5, 0.45, False), (0.2, 0.75, True)):  # the run is at 39 %
+        edits = (f"plan.phases.1.stable={stable}", f"plan.phases.2.decay={decay}")
+        code, found = check([run_file], workspace, capsys, run="begun", overrides=edits)
+        assert ("past-rates" in codes(found["climb"], "error")) is refused
+        assert code == int(refused)
 
 
 def test_a_model_without_a_vocabulary_takes_the_tokenizers(run_file: Path, tmp_path: Path) -> None:

@@ -86,6 +86,21 @@ def test_an_average_may_change_until_its_window_opens() -> None:
     assert {f.where for f in late.findings if f.severity == "error"} == {"plan.average.wide"}
 
 
+def test_a_mean_without_a_window_goes_on_for_longer() -> None:
+    def following(kind: dict[str, Any], steps: int) -> ResolvedPlan:
+        phases = [{"warmup": 4 * STEP}, {"stable": (steps - 4) * STEP}]
+        return plan(tokens=steps * STEP, phases=phases, average=kind)
+
+    ema = {"kind": "step_ema", "half_life": 10 * STEP}
+    assert resume_findings(following(ema, 100), following(ema, 200), 50 * STEP).acceptable
+    relative = {"kind": "step_ema", "half_life": "10%"}  # of a longer run it is another half-life
+    found = resume_findings(following(relative, 100), following(relative, 200), 50 * STEP)
+    assert "open-average" in codes(found)
+    lawa = {"kind": "lawa", "last": 3, "every": 10 * STEP}
+    assert resume_findings(following(lawa, 100), following(lawa, 200), 50 * STEP).acceptable
+    assert not resume_findings(following(lawa, 100), following(lawa, 205), 50 * STEP).acceptable  # counted from the end
+
+
 def test_a_plan_shorter_than_the_run_is_refused() -> None:
     shorter = plan(tokens=40 * STEP, phases=[{"warmup": 4 * STEP}, {"stable": 36 * STEP}], average=None)
     found = resume_findings(plan(average=None), shorter, 50 * STEP)
