@@ -157,6 +157,17 @@ def begin(folder: Path, fingerprint: str) -> None:
     write_text(building, json.dumps({"fingerprint": fingerprint}))
 
 
+def reopen(folder: Path, fingerprint: str) -> None:
+    """Prepare a folder for going on: unfinished again, under a fingerprint that may be another, with all its files.
+
+    For what is continued rather than made anew, such as a training run under an edited plan, and checks for itself
+    that the files it finds are its own.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / BUILDING, json.dumps({"fingerprint": fingerprint}))
+
+
 def finish(
     folder: Path,
     *,

@@ -17,6 +17,7 @@ from pipelines.cli_mix import mix
 from pipelines.cli_options import DEFAULT, Master, Runtime, Workers, Workspace
 from pipelines.cli_orders import export, order, pack, reorder
 from pipelines.cli_plan import plan
+from pipelines.cli_train import train
 
 app = typer.Typer(
     name="gradatim",
@@ -217,7 +218,7 @@ def select(
     select_command(documents, workspace, Ranked(by, weights), options, engine, name=name)
 
 
-for command in (order, pack, export, reorder, merge, evaluate, compare, forgetting):
+for command in (order, pack, export, reorder, train, merge, evaluate, compare, forgetting):
     app.command()(command)
 
 

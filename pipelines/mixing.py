@@ -62,6 +62,10 @@ class Mixture:
         """The table of visits."""
         return self.artifact.folder / VISITS
 
+    def mixed_orders(self) -> dict[str, OrderPolicy]:
+        """How each phase is read where nothing else is said: as the mixture merges its sources."""
+        return dict(mixed_orders(self.allocation, int(self.settings.get("seed", 0))))
+
 
 def read_allocation(path: Path) -> Allocation:
     """Read what was allocated. Raises ArtifactError for a file that another version wrote otherwise."""
@@ -186,5 +190,5 @@ def phase_policies(mixture: Mixture, policy: OrderPolicy, only: Sequence[str]) -
     for name in only:
         if name not in phases:
             raise ArtifactError(f"{mixture.artifact.name} has no phase {name!r}{nearest(name, phases)}")
-    mixed = mixed_orders(mixture.allocation, int(mixture.settings.get("seed", 0)))
+    mixed = mixture.mixed_orders()
     return {name: policy if not only or name in only else mixed[name] for name in phases}

@@ -10,12 +10,12 @@ from rich.table import Table
 
 from corpus.artifacts import MANIFEST, Artifact
 from corpus.errors import ArtifactError
+from curriculum.common_prefix import common_tokens
 from curriculum.order import Order
 from mixtures.allocation import Allocation, Component
 from pipelines.commands.inspect import open_by_name
 from pipelines.commands.mix_tables import count
 from pipelines.commands.workshop import RuntimeOptions, open_workshop, table_console
-from curriculum.common_prefix import common_tokens
 from pipelines.mix_settings import load_mix
 from pipelines.mixing import Mixing, Mixture
 

@@ -1,6 +1,6 @@
 """`gradatim order`: put the documents of token shards, or the visits of a mixture, in order by any policy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from pipelines.commands.run import settings_lines
 from pipelines.commands.workshop import RuntimeOptions, open_workshop, table_console
 from pipelines.mixing import Mixture, phase_policies
 from pipelines.ordering import order_of_tokens, order_of_visits
+from pipelines.phase_orders import phase_orders
 from pipelines.token_source import TokenSource
 
 
@@ -54,7 +55,7 @@ def order_command(
     held = open_by_name(workspace, given)
     name = f"orders/{(name or policy.model_dump()['kind']).removeprefix('orders/')}"
     with open_workshop(workspace, runtime) as shop:
-        order = _ordered(shop, name, held, policy, phases)
+        order = ordered(shop, name, held, policy, phases)
     print_order(order, policy, _better(workspace, held, policy))
 
 
@@ -67,10 +68,23 @@ def policy_of(options: dict[str, Any], overrides: Sequence[str]) -> OrderPolicy:
     return validated(OrderChoice, {"order": data}, "gradatim order").order
 
 
-def _ordered(shop: Workshop, name: str, held: Artifact, policy: OrderPolicy, phases: Sequence[str]) -> Artifact:
+def ordered(
+    shop: Workshop,
+    name: str,
+    held: Artifact,
+    policy: OrderPolicy | Mapping[str, OrderPolicy],
+    phases: Sequence[str] = (),
+) -> Artifact:
+    """Write the order of an artifact of tokens, each document once, or of a mixture's visits.
+
+    Args:
+        policy: for all of it, or for phases of a mixture by name; phases: the only ones a single policy is for.
+
+    Raises ConfigError for an artifact that cannot be put in order, or phases where there are none.
+    """
     if held.manifest.kind == "tokens":
-        if phases:
-            raise ConfigError("--phase is for mixtures, and tokens have no phases", found=held.name)
+        if phases or not isinstance(policy, OrderPolicy):
+            raise ConfigError("tokens have no phases, so they take one policy", found=held.name)
         return order_of_tokens(shop, name, held, policy)
     if held.manifest.kind != "mixture":
         raise ConfigError(
@@ -81,7 +95,10 @@ def _ordered(shop: Workshop, name: str, held: Artifact, policy: OrderPolicy, pha
     tokens = [open_by_name(shop.root, ref.name) for ref in held.manifest.inputs if _is_tokens(shop.root, ref.name)]
     under = held.manifest.config.get("under", {})
     sources = [TokenSource.of(item, under=under.get(item.name)) for item in tokens]
-    policies = phase_policies(mixture, policy, phases)
+    if isinstance(policy, OrderPolicy):
+        policies = phase_policies(mixture, policy, phases)
+    else:
+        policies = phase_orders(policy, mixture.mixed_orders())
     return order_of_visits(shop, name, held, policies, mixture.allocation.phases, sources)
 
 

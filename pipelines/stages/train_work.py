@@ -4,29 +4,26 @@ It runs in a process of its own, resumes at its last checkpoint, and leaves a ru
 listed in the manifest. Losses are measured on each source's held-out documents apart.
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from corpus.artifacts import Artifact, own_files
 from corpus.errors import TaskError
 from corpus.events import EVENTS
-from corpus.shards import write_text
-from corpus.tokenizer import END_OF_TEXT
 from curriculum.order import Order
 from curriculum.order_shards import open_shards
 from pipelines.heldout_sets import heldout_sets
+from pipelines.reading import TOKENIZER
 from pipelines.tally import Tally
 from pipelines.tasks import note_progress
+from pipelines.trained import leave
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
 
 if TYPE_CHECKING:
     from trainer_hooks.throughput import Progress
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,6 @@ class TrainWork:
 
     def run(self, folder: Path, tally: Tally) -> Iterable[Path]:
         """Train or continue in `folder`, export the model that the plan ends with, and name every file."""
-        from trainer_hooks.export import export_run
         from trainer_hooks.trainer import train
 
         order = Order.open(self.root / self.order)
@@ -62,12 +58,6 @@ class TrainWork:
                 where=str(folder),
                 fix="run the same command again: it goes on at the checkpoint",
             )
-        tokenizer = self.root / self.tokenizer / "tokenizer.json"
-        export_run(result, self.model, tokenizer, folder / "export", eos=END_OF_TEXT)
-        losses = {
-            source: {kind: asdict(loss) for kind, loss in kinds.items()} for source, kinds in result.losses.items()
-        }
-        facts = {"steps": result.steps, "tokens": result.tokens, "parameters": result.parameters, "losses": losses}
-        write_text(folder / RESULT, json.dumps(facts, indent=1, sort_keys=True) + "\n")
-        tally.totals.update({"steps": result.steps, "tokens": result.tokens, "parameters": result.parameters})
+        totals = leave(result, self.model, self.root / self.tokenizer / TOKENIZER, folder)
+        tally.totals.update(totals)
         return list(own_files(folder))
