@@ -56,9 +56,9 @@ class Flow:
         tokenizer = self.tokenizer(clean)
         tokens = self.tokens("tokens", [clean, *([rephrased] if rephrased else [])], tokenizer)
         mixture = self.mixture(tokens)
+        heldout_tokens = self.tokens("heldout_tokens", [heldout], tokenizer)
         if recipe.train is None:
             return
-        heldout_tokens = self.tokens("heldout_tokens", [heldout], tokenizer)
         for name in recipe.train.arms:
             self.trained(name, self.order(name, mixture, tokens), tokens, heldout_tokens, tokenizer)
 

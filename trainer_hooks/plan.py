@@ -64,8 +64,6 @@ class Plan(Config):
     threads: int = Field(2, ge=1, description="CPU threads; part of the plan, because sums depend on it bit by bit")
     precision: Precision = Field("auto", description="matmul type; auto: bf16 where the hardware has it, else fp32")
     compile: bool = Field(False, description="compile the layers with torch.compile; needs a C++ compiler on CPUs")
-    log_grad_l1: bool = Field(False, description="write grad_l1, the sum of absolute gradients before clipping, to "
-                              "each step's metrics: what a refined schedule for Adam is made of")  # fmt: skip
     deterministic: bool = Field(True, description="equal runs are equal bit by bit; false is a little faster on GPUs")
 
     @model_validator(mode="before")

@@ -50,7 +50,7 @@ def resume_findings(old: ResolvedPlan, new: ResolvedPlan, position_tokens: int) 
     found = [*_settings(old, new), *_length(new, position_tokens)]
     if old.step_tokens == new.step_tokens:
         steps = position_tokens // old.step_tokens
-        found += [*_rates(old, new, steps), *_averages(old, new, steps)]
+        found += [*_rates(old, new, steps), *_resets(old, new, position_tokens), *_averages(old, new, steps)]
     return PlanChanges(tuple(by_severity(found)))
 
 
@@ -123,6 +123,19 @@ def _so_far(average: ResolvedAverage, position: int) -> ResolvedAverage:
         return average
     restarts = tuple(restart for restart in average.restarts if restart < position)
     return average.model_copy(update={"until": 0, "restarts": restarts})
+
+
+def _resets(old: ResolvedPlan, new: ResolvedPlan, position: int) -> Iterator[Finding]:
+    """Optimizer resets that lie behind, in one of the plans only."""
+    was, now = (
+        {phase.start for phase in plan.phases if phase.reset_optimizer and 0 < phase.start < position}
+        for plan in (old, new)
+    )
+    for start in sorted(was ^ now):
+        yield Finding(
+            "error", "past-reset", f"the optimizer is reset at {start:,} tokens in one of the plans only",
+            "plan.phases", "keep the phases that lie behind as they were",
+        )  # fmt: skip
 
 
 def _averages(old: ResolvedPlan, new: ResolvedPlan, steps: int) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ def refined_schedule(
 
     Args:
         folder: the run's. Norms are of the whole model's gradient, before clipping.
-        norm: `l1`, for Adam and its like, from `grad_l1` (written where the plan has log_grad_l1: true); `l2`, for SGD,
+        norm: `l1`, for Adam and its like, from `grad_l1` (written by the hook of that name); `l2`, for SGD,
             from `grad_norm`.
         smoothing, longest_warmup, drop_last: as in `refined_values`.
         points: at how many equal distances the plan keeps the curve; straight lines between, at least 2.
@@ -132,6 +132,6 @@ def _norms_of_run(folder: Path, column: str, steps: int) -> Floats:
         raise InputError(
             f"this run has not written {column}",
             where=str(folder / METRICS),
-            fix="train with log_grad_l1: true in the plan, or take norm l2 (a schedule for SGD)",
+            fix="train with hooks: [grad_l1], or take norm l2 (a schedule for SGD)",
         )
     return np.asarray(norms, dtype=np.float64)

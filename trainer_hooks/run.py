@@ -85,7 +85,7 @@ class Run:
         if plan.compile:
             compile_model(self.model)
         self.spread = parallel.spread(self.model, spreading)
-        self.optimizer = plan.optimizer.make(self.model, plan.peak_lr, seed=plan.seed)
+        self.optimizer = self._new_optimizer()
         self.averages = {name: average.averager(self.model) for name, average in resolved.averages.items()}
         self.batch = StepBatch(-1, torch.empty(0), torch.empty(0))
 
@@ -104,7 +104,17 @@ class Run:
         if self.parallel.first:
             log_event(self._events, run=self.folder.name, event=event, step=self.step, **facts)
 
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        plan = self.resolved.plan
+        return plan.optimizer.make(self.model, plan.peak_lr, seed=plan.seed)
+
     # ---- a step
+
+    def begin_phase(self) -> None:
+        """Forget the optimizer's moments where a phase of the plan that begins here says so."""
+        if any(phase.reset_optimizer and phase.start == self.tokens for phase in self.resolved.phases) and self.step:
+            self.optimizer = self._new_optimizer()
+            self.note("optimizer reset")
 
     def read_batch(self, number: int) -> StepBatch:
         """This rank's part of a global batch by its number, on the run's device; the loader does not move."""

@@ -187,6 +187,7 @@ class _Loop:
     def _take_step(self, metrics: Metrics) -> None:
         """One optimizer step: read, forward, backward, clip, move; hooks act in between."""
         run = self.run
+        run.begin_phase()
         run.rate, run.facts = float(run.rates[run.step]), {}
         for hook in run.hooks:
             hook.before_step(run)

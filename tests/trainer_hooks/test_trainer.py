@@ -148,18 +148,13 @@ def test_a_half_written_line_of_a_killed_run_is_dropped(finished, workspace, tin
             tiny.model,
             tiny.plan(),
             tmp_path,
-            on_step=_interrupt,
+            on_step=_interrupt_at(12),
             device="cpu",
         )
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 12, "tok')
     run(workspace, tiny, tmp_path)
     assert content(tmp_path) == content(finished.folder)
-
-
-def _interrupt(progress) -> None:
-    if progress.step == 12:
-        raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -357,7 +352,7 @@ def test_an_edited_plan_is_accepted_for_what_is_to_come(workspace, tiny, tmp_pat
     }
     args = (workspace.order, workspace.arrays, workspace.heldout, tiny.model)
     with pytest.raises(KeyboardInterrupt):
-        train(*args, tiny.plan(**stop), tmp_path, on_step=_interrupt, device="cpu")
+        train(*args, tiny.plan(**stop), tmp_path, on_step=_interrupt_at(12), device="cpu")
     with pytest.raises(ConfigError, match="other settings"):
         train(*args, tiny.plan(**longer), tmp_path, device="cpu")
     result = train(*args, tiny.plan(**longer), tmp_path, device="cpu", change=Change())
@@ -385,7 +380,7 @@ def test_another_order_is_accepted_where_it_begins_alike(workspace, tiny, tmp_pa
     assert 16 * 64 < shared < 30 * 64
     args = (workspace.arrays, workspace.heldout, tiny.model, tiny.plan())
     with pytest.raises(KeyboardInterrupt):
-        train(workspace.order, *args, tmp_path / "run", on_step=_interrupt, device="cpu")
+        train(workspace.order, *args, tmp_path / "run", on_step=_interrupt_at(12), device="cpu")
     with pytest.raises(ConfigError, match="order"):
         train(new, *args, tmp_path / "run", device="cpu", change=Change())
     result = train(new, *args, tmp_path / "run", device="cpu", change=Change(workspace.order))
@@ -414,3 +409,31 @@ def test_evaluation_reads_every_token_but_the_first(workspace, tiny):
         total += float(model.loss(ids[None, start:end], ids[None, start + 1 : end + 1]).detach()) * (end - start)
     for batch in (1, 3, 50):
         assert evaluate(model, data, 16, batch).nats_per_token == pytest.approx(total / last, rel=1e-5)
+
+
+def test_a_phase_may_forget_the_optimizers_moments_and_a_resume_there_does_the_same(workspace, tiny, tmp_path):
+    """After the reset the first update is AdamW's first: every parameter moves by the rate, whatever its gradient."""
+    phases = [{"stable": 8 * 64}, {"warmup": 4 * 64, "from_zero": True, "reset_optimizer": True}, {"stable": 12 * 64}]
+    changes = {"phases": phases, "average": {"kind": "none"}, "checkpoint_every": 64, "keep": {"last": 30}}
+    calm = {"optimizer": {"kind": "adamw", "weight_decay": 0}}
+    result = run(workspace, tiny, tmp_path / "whole", **changes, **calm)
+    found = checkpoints_in(result.folder / "checkpoints")
+    before, after = (load_file(next(found[step].glob("*-model-00001-of-*"))) for step in (8, 9))
+    rate = step_learning_rates(resolve(tiny.plan(**changes)))[8]
+    moved = torch.cat([(after[name] - before[name]).abs().flatten() for name in after])
+    assert moved.max() == pytest.approx(rate, rel=1e-3)
+    assert (moved[moved > 0] > 0.5 * rate).float().mean() > 0.9
+    args = (workspace.order, workspace.arrays, workspace.heldout, tiny.model, tiny.plan(**changes, **calm))
+    with pytest.raises(KeyboardInterrupt):
+        train(*args, tmp_path / "part", on_step=_interrupt_at(8), device="cpu")
+    resumed = train(*args, tmp_path / "part", device="cpu")
+    assert resumed.resumed_from == 8
+    assert content(tmp_path / "part") == content(tmp_path / "whole")
+
+
+def _interrupt_at(step: int):
+    def interrupt(progress) -> None:
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return interrupt
