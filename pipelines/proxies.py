@@ -65,6 +65,8 @@ class ProxySettings(Config):
     def _fill_in(cls, data: Any) -> Any:
         """What a plan or a model does not say is the default's, so that one key can be changed alone."""
         filled = dict(data)
+        if isinstance(filled.get("model"), str):
+            filled["model"] = {"preset": filled["model"]}
         for name, default in (("plan", PLAN), ("model", {"vocabulary": DEFAULT_VOCABULARY})):
             if isinstance(given := filled.get(name), dict):
                 kept = {key: value for key, value in default.items() if key != "phases" or not given.get("schedule")}

@@ -117,10 +117,11 @@ class Recipe(Config):
     def _model_fits_tokenizer(cls, data: Any) -> Any:
         """The model's vocabulary is that of the trained tokenizer unless it is given, padded to a multiple of 64."""
         train = data.get("train") if isinstance(data, dict) else None
-        if not isinstance(train, dict) or not isinstance(train.get("model", {}), dict):
+        model = train.get("model", {}) if isinstance(train, dict) else None
+        model = {"preset": model} if isinstance(model, str) else model
+        if not isinstance(train, dict) or not isinstance(model, dict):
             return data
         tokenizer = data.get("tokenizer") or {}
-        model = train.get("model", {})
         if "vocabulary" in model or not isinstance(tokenizer, dict) or tokenizer.get("path"):
             return data
         size = parse_count(tokenizer.get("vocabulary", TokenizerConfig().vocabulary))
