@@ -11,6 +11,7 @@ from trainer_hooks import attention
 from trainer_hooks.linear_loss import linear_cross_entropy
 from trainer_hooks.model import Decoder, compile_model, count_parameters
 from trainer_hooks.model_config import ModelConfig
+from trainer_hooks.trainer import train
 
 QWEN = ModelConfig(vocabulary=96, hidden=64, layers=2, heads=2, kv_heads=1, head_size=64, intermediate=80, qk_norm=True)
 SHAPES = [
@@ -153,3 +154,25 @@ def test_gpu_and_cpu_agree():
     cpu = model.loss(ids[:, :-1], ids[:, 1:])
     gpu = model.cuda().loss(ids[:, :-1].cuda(), ids[:, 1:].cuda())
     assert float(gpu) == pytest.approx(float(cpu), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_resumed_to_the_same_bits(workspace, tiny, tmp_path):
+    plan = tiny.plan(compile=True, precision="bf16", checkpoint_every=4 * 64, eval_every=8 * 64)
+
+    def run(folder, stop_at=0):
+        def at(progress):
+            if progress.step == stop_at:
+                raise KeyboardInterrupt
+
+        return train(
+            workspace.order, workspace.arrays, workspace.heldout, tiny.model, plan, folder, device="cpu", on_step=at
+        )
+
+    run(tmp_path / "whole")
+    torch._dynamo.reset()  # as a new process would begin, with nothing compiled
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "again", 14)
+    torch._dynamo.reset()
+    assert run(tmp_path / "again").resumed_from == 12
+    assert (tmp_path / "again/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
