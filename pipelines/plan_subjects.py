@@ -21,9 +21,11 @@ from corpus.errors import ConfigError
 from corpus.tokenizer import load_encoder
 from curriculum.order import Order
 from pipelines.candidates import direction_of
+from pipelines.commands.order import ordered
+from pipelines.commands.workshop import RuntimeOptions, open_workshop
 from pipelines.mixing import ALLOCATION, read_allocation
 from pipelines.recipe import load_recipe, recipe_file
-from pipelines.run_file import load_run_file
+from pipelines.run_file import OrderOf, load_run_file, run_file
 from pipelines.token_source import TokenSource
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan, ResolvedPlan
@@ -98,7 +100,7 @@ def plan_subjects(files: Sequence[Path], workspace: Path, overrides: tuple[str, 
 
 
 def _is_recipe(path: Path) -> bool:
-    return "inputs" in load_yaml(recipe_file(path))
+    return "inputs" in load_yaml(recipe_file(run_file(path)))
 
 
 def _of_recipe(
@@ -122,13 +124,23 @@ def _of_run(path: Path, workspace: Path, known: dict[str, Artifact], overrides: 
         order = known.get(run.order)
         absent = f"there is no order {run.order} in {workspace}{nearest(run.order, known) if known else ''}"
     else:
-        order, absent = known.get(f"orders/{run.name}"), "the order is made by the run itself, and is not there yet"
+        order, absent = _made(run.name, run.order, workspace, known)
     if order is not None and order.manifest.kind != "order":
         raise ConfigError(
             f"{order.name} is not an order", found=f"kind {order.manifest.kind}", where=f"{path}: order",
             fix="name one of orders/, or write {visits: ..., policy: ...}",
         )  # fmt: skip
     return [_subject(run.name, run.plan, run.model, size, order, absent, known)]
+
+
+def _made(name: str, order: OrderOf, workspace: Path, known: dict[str, Artifact]) -> tuple[Artifact | None, str]:
+    """The order that a run file describes: made here, as the run would, since an order costs little to look at."""
+    if order.visits not in known:
+        like = nearest(order.visits, known) if known else ""
+        return None, f"the order is not made yet, and there is no {order.visits} in {workspace} to make it of{like}"
+    with open_workshop(workspace, RuntimeOptions()) as shop:
+        made = ordered(shop, f"orders/{name}", known[order.visits], order.policy)
+    return made, ""
 
 
 def _subject(

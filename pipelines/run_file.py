@@ -27,6 +27,7 @@ from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
 
 PADDING = 64  # a vocabulary of whole tiles
+ASCENT = Path(__file__).parent / "demo" / "ascent.yaml"
 
 
 class OrderOf(Config):
@@ -54,12 +55,18 @@ def load_run_file(path: Path, overrides: tuple[str, ...] = (), workspace: Path |
 
     Raises ConfigError that lists every problem with its dotted path.
     """
+    path = run_file(path)
     data: Any = apply_overrides(load_yaml(path), overrides)
     if workspace is not None:
         data = _with_vocabulary(data, workspace)
     run = validated(RunFile, {"name": path.stem, **data}, str(path))
     resolve(run.plan)
     return run
+
+
+def run_file(path: Path) -> Path:
+    """The file a name stands for: `ascent` is the bundled one, where there is no file of that name."""
+    return ASCENT if str(path) == "ascent" and not path.is_file() else path
 
 
 def _with_vocabulary(data: dict[str, Any], workspace: Path) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def train(
     events: Path | None = None,
     sinks: Sequence[str] = (),
     change: Change | None = None,
+    on_begin: Callable[[], None] | None = None,
 ) -> RunResult:
     """Train, or continue, the run in `folder`; a finished run returns at once.
 
@@ -103,6 +104,7 @@ def train(
         events: where timed events are written; None means events.jsonl in the folder.
         sinks: where metrics go beside metrics.jsonl: `tensorboard`, `wandb`.
         change: accept a plan or an order that differs from here on (`trainer_hooks.run_identity`).
+        on_begin: called on the first rank when the run is known to be the folder's own, before it goes on.
 
     SIGTERM ends the run after the step under way, with a checkpoint. Raises ConfigError when the order is shorter
     than the plan, or the folder holds a run of another plan, model, order or held-out set; TaskError when the loss
@@ -116,7 +118,7 @@ def train(
             order, token_arrays, heldout, model_config, resolved, folder,
             device=parallel.device(device), parallel=parallel, spreading=spreading, events=events or folder / EVENTS,
         )  # fmt: skip
-        loop = _Loop(run, on_step)
+        loop = _Loop(run, on_step, on_begin)
         resumed_from = loop.resume(_identity(run, model_config, order), change)
         loop.train(sinks)
         complete = run.step == resolved.steps
@@ -140,9 +142,10 @@ def train(
 class _Loop:
     """The steps of a run, and what happens at the borders between them."""
 
-    def __init__(self, run: Run, on_step: OnStep | None) -> None:
+    def __init__(self, run: Run, on_step: OnStep | None, on_begin: Callable[[], None] | None) -> None:
         self.run, self.resolved, self.plan = run, run.resolved, run.resolved.plan
         self._on_step, self._noted = on_step if run.parallel.first else None, time.monotonic()
+        self._on_begin = on_begin
         self.checkpoints = Checkpoints(run.folder / "checkpoints", run.parallel, self._kept)
 
     def resume(self, identity: dict[str, Any], change: Change | None) -> int | None:
@@ -152,6 +155,8 @@ class _Loop:
             newest = max(checkpoints_in(self.checkpoints.folder), default=0)
             position = newest * self.resolved.step_tokens
             check_identity(run.folder, identity, position, change, run.loader.order)
+            if self._on_begin is not None:
+                self._on_begin()
         run.parallel.wait()
         state = self.checkpoints.load(run.training, lambda path, problem: run.note("damaged", found=problem))
         if state is not None:

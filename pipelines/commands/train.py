@@ -58,12 +58,11 @@ def train_command(
             Change(Order(open_by_name(workspace, former_order)) if former_order else None) if accept_changes else None
         )
         heldout = heldout_sets(open_by_name(workspace, run.heldout).files(".npy")) if run.heldout else {}
-        if parallel.first:
-            reopen(folder, mark)
         with _shown(run, parallel.first) as on_step:
             result = train(
                 order, open_shards(order, workspace), heldout, run.model, run.plan, folder, on_step=on_step,
-                device=device, spreading=spreading, events=workspace / EVENTS, sinks=sinks, change=change,  # type: ignore[arg-type]
+                device=device, spreading=spreading, events=workspace / EVENTS, sinks=sinks, change=change,
+                on_begin=lambda: reopen(folder, mark),  # type: ignore[arg-type]
             )  # fmt: skip
         if parallel.first and not result.stopped:
             _finish(run, workspace, folder, mark, made_from, result)

@@ -121,8 +121,8 @@ def test_what_is_not_made_yet_is_said(workspace: Path, tmp_path: Path, capsys: p
     result = CliRunner().invoke(app, ["plan", "show", str(made), "-w", str(tmp_path / "nowhere")])
     assert result.exit_code == 0
     assert "learning rate" in result.output
-    assert "not shown: the order is made by the run itself" in " ".join(result.output.split())
-    assert "Not known yet: the order is made by the run" in (tmp_path / "nowhere/plans/own.html").read_text()
+    assert "not shown: the order is not made yet, and there is no mixture" in " ".join(result.output.split())
+    assert "Not known yet: the order is not made yet" in (tmp_path / "nowhere/plans/own.html").read_text()
 
 
 def test_an_artifact_that_is_no_order_is_refused(workspace: Path, tmp_path: Path) -> None:
