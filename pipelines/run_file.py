@@ -26,6 +26,7 @@ from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
 
+TOKENIZERS = ("tokenizer", "sources/tokenizer")  # of a recipe, and of a mixture built by itself
 PADDING = 64  # a vocabulary of whole tiles
 ASCENT = Path(__file__).parent / "demo" / "ascent.yaml"
 
@@ -43,7 +44,10 @@ class RunFile(Config):
     name: str = Field("", description="the run is runs/NAME; default: the file's name")
     order: str | OrderOf = Field(description="an order of the workspace, or how to make one")
     heldout: str | None = Field("heldout_tokens", description="token shards to measure on, by source; null: none")
-    tokenizer: str = Field("tokenizer", description="the tokenizer the tokens were made with; exported with the model")
+    tokenizer: str = Field(
+        "tokenizer", description="the tokenizer the tokens were made with, exported with the model; of a workspace that "
+        "was begun by gradatim mix: sources/tokenizer"
+    )  # fmt: skip
     model: ModelConfig
     plan: Plan
 
@@ -51,14 +55,15 @@ class RunFile(Config):
 def load_run_file(path: Path, overrides: tuple[str, ...] = (), workspace: Path | None = None) -> RunFile:
     """Read a run file, apply `--set` overrides, and resolve its plan once to find what cannot be followed.
 
-    A model without a vocabulary takes that of the workspace's tokenizer, padded to a multiple of 64.
+    What is not said is looked up in the workspace: the tokenizer, whose vocabulary, padded to a multiple of 64, a model
+    without one takes.
 
     Raises ConfigError that lists every problem with its dotted path.
     """
     path = run_file(path)
     data: Any = apply_overrides(load_yaml(path), overrides)
     if workspace is not None:
-        data = _with_vocabulary(data, workspace)
+        data = _with_vocabulary(_with_tokenizer(data, workspace), workspace)
     run = validated(RunFile, {"name": path.stem, **data}, str(path))
     resolve(run.plan)
     return run
@@ -67,6 +72,11 @@ def load_run_file(path: Path, overrides: tuple[str, ...] = (), workspace: Path |
 def run_file(path: Path) -> Path:
     """The file a name stands for: `ascent` is the bundled one, where there is no file of that name."""
     return ASCENT if str(path) == "ascent" and not path.is_file() else path
+
+
+def _with_tokenizer(data: dict[str, Any], workspace: Path) -> dict[str, Any]:
+    names = [name for name in TOKENIZERS if (workspace / name / TOKENIZER).is_file()]
+    return data if "tokenizer" in data or not names else {**data, "tokenizer": names[0]}
 
 
 def _with_vocabulary(data: dict[str, Any], workspace: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _inputs(run: RunFile, workspace: Path, order: Order) -> list[InputRef]:
     tokenizer = open_by_name(workspace, run.tokenizer)
     for name in dict.fromkeys(Path(shard).parent.as_posix() for shard in order.shards):
         for ref in Artifact(workspace / name).manifest.inputs:
-            if ref.name == "tokenizer" and ref.fingerprint != tokenizer.manifest.fingerprint:
+            if Path(ref.name).name == "tokenizer" and ref.fingerprint != tokenizer.manifest.fingerprint:
                 raise ConfigError(
                     f"the order reads tokens of another tokenizer: {name}",
                     expected=f"{run.tokenizer}, fingerprint {tokenizer.manifest.fingerprint}",
