@@ -16,6 +16,7 @@ from corpus.artifacts import Artifact, artifacts_in
 from corpus.errors import ArtifactError, ConfigError
 from corpus.shards import read_table, write_table
 from corpus.tokens import read_docs, read_token_shard
+from curriculum.common_prefix import common_tokens
 from curriculum.order import Order, OrderError
 from curriculum.order_shards import open_shards
 from curriculum.visits import same_visits
@@ -23,7 +24,6 @@ from mixtures.shares import MixtureError
 from pipelines.commands.mix import MixOptions, build_command, check_command, show_command
 from pipelines.commands.verify import verify_command
 from pipelines.commands.workshop import RuntimeOptions
-from curriculum.common_prefix import common_tokens
 from pipelines.mix_measure import measured
 from pipelines.mixing import Mixture
 from tests.pipelines.small_mix import NAMES, PHASES, SHARES, mixing, score, tokens_by_source, write_mix

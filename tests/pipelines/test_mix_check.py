@@ -10,6 +10,7 @@ import yaml
 
 from corpus.artifacts import Artifact
 from corpus.errors import ArtifactError, ConfigError, InputError, SchemaError
+from curriculum.common_prefix import common_tokens
 from curriculum.order import Order, OrderError
 from curriculum.order_shards import open_shards
 from mixtures.available import Available
@@ -26,7 +27,6 @@ from pipelines.commands.mix import (
 from pipelines.commands.mix_diff import changes, diff_command
 from pipelines.commands.mix_tables import phase_bars
 from pipelines.commands.workshop import RuntimeOptions
-from curriculum.common_prefix import common_tokens
 from pipelines.mix_check import checked
 from pipelines.mix_settings import MixSettings, load_mix
 from pipelines.mixing import Mixture
