@@ -46,6 +46,8 @@ class Metrics:
             with saying_when_full(Path(self._file.name)):
                 self._file.flush()
                 os.fsync(self._file.fileno())
+        for sink in self._sinks:
+            sink.flush()
 
     def close(self) -> None:
         """Flush and close."""
