@@ -1,7 +1,7 @@
 """`gradatim train`: what it takes, in words that teach, and nothing heavy."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -27,7 +27,7 @@ def train(
         str | None, typer.Option(help="[b]cpu[/b] or [b]cuda[/b]. Default: a GPU if there is one.")
     ] = None,
     spreading: Annotated[
-        str, typer.Option(help="How a model lies over several processes: [b]fsdp[/b] or [b]ddp[/b].")
+        Literal["fsdp", "ddp"], typer.Option(help="How a model lies over several processes: [b]fsdp[/b] or [b]ddp[/b].")
     ] = "fsdp",
     sink: Annotated[
         list[str] | None,

@@ -45,8 +45,8 @@ class RunFile(Config):
     order: str | OrderOf = Field(description="an order of the workspace, or how to make one")
     heldout: str | None = Field("heldout_tokens", description="token shards to measure on, by source; null: none")
     tokenizer: str = Field(
-        "tokenizer", description="the tokenizer the tokens were made with, exported with the model; where there is none "
-        "of that name, sources/tokenizer, which gradatim mix makes"
+        "tokenizer", description="the tokenizer the tokens were made with, exported with the model; where there is "
+        "none of this name, sources/tokenizer, as gradatim mix makes it"
     )  # fmt: skip
     model: ModelConfig
     plan: Plan

@@ -105,8 +105,9 @@ class Parallel:
         if self.world == 1:
             return Spread(model, None)
         if kind == "ddp":
-            # Guided layers drop a branch in mid-run, so parameters without a gradient are looked for.
-            return Spread(nn.parallel.DistributedDataParallel(model, find_unused_parameters=True), "ddp")
+            # Guided layers drop a branch in mid-run; only then are parameters without a gradient looked for.
+            guided = any(getattr(layer, "guided_tokens", None) for layer in model.modules())
+            return Spread(nn.parallel.DistributedDataParallel(model, find_unused_parameters=guided), "ddp")
         if kind == "fsdp":
             return Spread(_fully_sharded(model), "fsdp")
         raise ConfigError(f"a model cannot be spread by {kind!r}", expected="ddp or fsdp")

@@ -99,6 +99,17 @@ class Run:
         """The objects whose state a checkpoint holds."""
         return Training(self.model, self.optimizer, self.averages, self.hooks)
 
+    @property
+    def groups(self) -> dict[str, dict[str, float]]:
+        """The optimizer's groups of parameters: how many are in each, and how much they decay."""
+        return {
+            str(group.get("name", number)): {
+                "parameters": sum(parameter.numel() for parameter in group["params"]),
+                "weight_decay": group.get("weight_decay", 0.0),
+            }
+            for number, group in enumerate(self.optimizer.param_groups)
+        }
+
     def note(self, event: str, **facts: Any) -> None:
         """Write a line to events.jsonl, on the first rank."""
         if self.parallel.first:

@@ -165,7 +165,7 @@ class _Loop:
         self.checkpoints.prune()
         run.note(
             "start", steps=self.resolved.steps, ranks=run.parallel.world, threads=torch.get_num_threads(),
-            parameters=count_parameters(run.model), matmul=str(run.dtype), torch=torch.__version__,
+            parameters=count_parameters(run.model), groups=run.groups, matmul=str(run.dtype), torch=torch.__version__,
         )  # fmt: skip
         return None if state is None else run.step
 

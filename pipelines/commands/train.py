@@ -25,6 +25,7 @@ from pipelines.run_file import RunFile, load_run_file
 from pipelines.trained import EXPORT, RESULT, leave
 
 if TYPE_CHECKING:
+    from trainer_hooks.parallel import Spreading
     from trainer_hooks.throughput import Progress
     from trainer_hooks.trainer import RunResult
 
@@ -37,7 +38,7 @@ def train_command(
     accept_changes: bool = False,
     former_order: str | None = None,
     device: str | None = None,
-    spreading: str = "fsdp",
+    spreading: "Spreading" = "fsdp",
     sinks: Sequence[str] = (),
 ) -> str | None:
     """Train or go on, print where the run is and what it came to; returns why it stopped early, or None."""
@@ -62,7 +63,7 @@ def train_command(
             result = train(
                 order, open_shards(order, workspace), heldout, run.model, run.plan, folder, on_step=on_step,
                 device=device, spreading=spreading, events=workspace / EVENTS, sinks=sinks, change=change,
-                on_begin=lambda: reopen(folder, mark),  # type: ignore[arg-type]
+                on_begin=lambda: reopen(folder, mark),
             )  # fmt: skip
         if parallel.first and not result.stopped:
             _finish(run, workspace, folder, mark, made_from, result)
