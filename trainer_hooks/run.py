@@ -168,7 +168,7 @@ class Run:
         """Predicted tokens of the global batch; without masks and padding that is all of them, and nobody asks."""
         if batch.documents is None and not self.loader.padded:
             return batch.targets.numel() * self.parallel.world
-        return int(self.parallel.sum((batch.targets != IGNORED).sum()))
+        return max(1, int(self.parallel.sum((batch.targets != IGNORED).sum())))
 
     def clip(self) -> float:
         """Scale the gradients to the plan's largest norm, and return the norm they had, over all ranks."""
@@ -257,8 +257,3 @@ def final_weights(run: Run, name: str) -> Tensors:
     """An average's tensors as they are saved, float32, whole on every rank; those of the model as it is now."""
     own = unique_tensors(run.model)
     return {key: whole(value) for key, value in run.averaged(name).average().items() if key in own}
-
-
-def raw_weights(run: Run) -> Tensors:
-    """The model's own tensors, whole on every rank."""
-    return {key: whole(value.detach()) for key, value in unique_tensors(run.model).items()}
