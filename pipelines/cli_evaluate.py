@@ -41,6 +41,13 @@ def evaluate(
     weights: Annotated[
         str, typer.Option(help="Of a run: [b]raw[/b], the name of an average, or [b]all[/b] of them.")
     ] = "all",
+    together: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--together",
+            help="Another model: evaluate both, and both as one by their mean log-probabilities. Repeatable.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder for answers (NAME.jsonl) and evaluation.json.")
     ] = None,
@@ -74,7 +81,7 @@ def evaluate(
     asked = Asked(tokenizer, context, neutral, batch_tokens, precision, device, strict)
     evaluate_command(
         model, files or [], asked, workspace=workspace, held_out=held_out, weights=weights, output=output,
-        chance=chance, sequence_length=sequence_length, as_json=as_json,
+        chance=chance, sequence_length=sequence_length, as_json=as_json, others=together or [],
     )  # fmt: skip
 
 

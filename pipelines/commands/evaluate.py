@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ from trainer_hooks.determinism import matmul_dtype
 from trainer_hooks.evals.answers import write_answers
 from trainer_hooks.evals.choices import Answers, answer, chance_table, summarise
 from trainer_hooks.evals.item_files import ItemFile, read_items
-from trainer_hooks.evals.subjects import Subject, names_of_weights, open_subject
+from trainer_hooks.evals.subjects import Subject, names_of_weights, open_subject, together
 from trainer_hooks.evaluation import HeldOut, Loss, evaluate
+
+TOGETHER = "together"
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,24 @@ def evaluate_command(
     chance: str,
     sequence_length: int | None,
     as_json: bool,
+    others: Sequence[Path] = (),
 ) -> None:
-    """Evaluate each set of weights, print the scores, and write the answers where a folder is named."""
+    """Evaluate each set of weights, print the scores, and write the answers where a folder is named.
+
+    With `others`, each of them is evaluated too, and all models read as one, under the name `together`.
+    """
     if not files and held_out is None:
         raise ConfigError("there is nothing to evaluate on", fix="name files of questions, or --held-out ARTIFACT")
     table = chance_table(chance)
     items = read_all(files, asked.strict)
     sets = heldout_sets(_shards(workspace, held_out)) if held_out else {}
     results: dict[str, Result] = {}
-    for name in names_of_weights(model, weights):
-        subject = open_subject(model, name, asked.on)
+    for name, subject in _subjects(model, weights, others, asked.on):
         losses = _losses(subject, sets, asked, sequence_length)
         found = asked.answers(subject, items) if items.items else Answers((), ())
         results[name] = Result(losses, summarise(found.answers, table), found.too_long)
         if output and found.answers:
-            write_answers(output / f"{name}.jsonl", found.answers)
+            write_answers(output / f"{name.strip('/').replace('/', '-')}.jsonl", found.answers)
     data = {
         "model": str(model),
         "precision": str(asked.dtype).removeprefix("torch."),
@@ -94,6 +99,18 @@ def evaluate_command(
         sys.stdout.write(text)
     else:
         print_results(results, items, output)
+
+
+def _subjects(model: Path, weights: str, others: Sequence[Path], device: torch.device) -> Iterator[tuple[str, Subject]]:
+    """What is evaluated, by the name of its row; one model at a time is in memory, and with `others` all of them."""
+    if not others:
+        yield from ((name, open_subject(model, name, device)) for name in names_of_weights(model, weights))
+        return
+    members = {str(path): open_subject(path, None, device) for path in (model, *others)}
+    if len(members) <= len(others):
+        raise ConfigError("a model is named twice", found=", ".join(map(str, (model, *others))))
+    yield from members.items()
+    yield TOGETHER, together(list(members.values()))
 
 
 def read_all(files: Sequence[Path], strict: bool) -> ItemFile:

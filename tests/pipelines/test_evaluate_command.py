@@ -120,6 +120,21 @@ def test_raw_and_averaged_weights_of_a_run_are_evaluated_alike_and_left_as_they_
     assert "raw" not in shown
 
 
+def test_models_together_are_never_worse_than_their_mean_member(place, tmp_path):
+    first, second = (str(place.folder / name) for name in ("a", "b"))
+    asked = [first, place.files[0], "--held-out", "heldout", "-w", place.root, "--json"]
+    found = json.loads(gradatim("evaluate", *asked, "--together", second, "-o", tmp_path))["weights"]
+    assert list(found) == [first, second, "together"]
+    for source in ("books", "web"):
+        a, b, both = (found[name]["losses"][source]["nats_per_token"] for name in found)
+        assert both <= (a + b) / 2
+    alone = json.loads(gradatim("evaluate", *asked, "--weights", "raw"))["weights"]["raw"]
+    assert found[first]["losses"] == alone["losses"]
+    assert (tmp_path / "together.jsonl").exists()
+    with pytest.raises(GradatimError, match="named twice"):
+        gradatim("evaluate", *asked, "--together", first)
+
+
 def test_two_sets_of_answers_are_compared_one_by_one(place, tmp_path):
     for name in ("a", "b"):
         gradatim("evaluate", place.folder / name, *place.files, "-o", tmp_path / name)

@@ -5,7 +5,8 @@ likelihoods = subject.likelihoods(tokenizer=None, batch_tokens=8192, dtype=torch
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from corpus.errors import ConfigError, InputError
 from corpus.tokenizer import load_encoder
 from trainer_hooks.evals.likelihood import Likelihoods, LogitModel
 from trainer_hooks.loading import HF_CONFIG, RAW, TOKENIZER, load_model, weights_in
+from trainer_hooks.model import Decoder
+from trainer_hooks.objectives.ensemble import Ensemble
 from trainer_hooks.run_identity import PLAN_FILE
 
 OWN_KINDS = ("llama", "qwen3")
@@ -71,6 +74,24 @@ def open_subject(path: Path, weights: str | None, device: torch.device) -> Subje
     model, shape, tokenizer = load_model(path, weights, device)
     length = load_yaml(path / PLAN_FILE)["resolved"]["plan"]["sequence_length"] if (path / PLAN_FILE).exists() else None
     return Subject(path, weights or RAW, model, shape.vocabulary, shape.context, length, tokenizer)
+
+
+def together(subjects: Sequence[Subject]) -> Subject:
+    """Several models of ours read as one, by their mean log-probabilities.
+
+    Raises ConfigError for a model of transformers, or for models of several vocabularies.
+    """
+    members = [subject.model for subject in subjects]
+    for subject in subjects:
+        if not isinstance(subject.model, Decoder):
+            raise ConfigError("only models of this project can be read as one", found=str(subject.where))
+    first = subjects[0]
+    context = min(subject.context for subject in subjects)
+    lengths = {subject.trained_length for subject in subjects}
+    return replace(
+        first, weights="together", model=Ensemble([member for member in members if isinstance(member, Decoder)]),
+        context=context, trained_length=lengths.pop() if len(lengths) == 1 else None,
+    )  # fmt: skip
 
 
 def names_of_weights(path: Path, asked: str) -> list[str]:
