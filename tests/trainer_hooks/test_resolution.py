@@ -1,11 +1,13 @@
 """A plan resolved: whole steps that cover the run, exact marks, and refusals that say what to do."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.config import validated
 from corpus.errors import ConfigError
+from trainer_hooks.curves import learning_rate
 from trainer_hooks.plan import Plan, ResolvedPlan
 from trainer_hooks.resolution import resolve
 
@@ -107,6 +109,14 @@ def test_a_saved_phase_says_only_what_was_said():
     saved = resolve(plan()).model_dump(mode="json")
     assert set(saved["phases"][1]) == {"kind", "start", "end", "lr_start", "lr_end", "shape"}
     assert set(saved["plan"]["phases"][2]) == {"decay", "to"}
+
+
+def test_a_half_life_counts_from_where_the_decay_begins():
+    """MiniCPM's values for a half-life of 5,000: after 1, 2.5, 5 and 10 thousand."""
+    resolved = resolve(plan([{"stable": 500_000}, {"decay": 500_000, "half_life": 250_000}]))
+    begin = resolved.phases[1].start
+    found = learning_rate([begin + 50 * n for n in (1_000, 2_500, 5_000, 9_999)], resolved) / resolved.plan.peak_lr
+    np.testing.assert_allclose(found, [0.8706, 0.7071, 0.5, 0.25], atol=1e-4)
 
 
 def test_a_half_life_is_an_exponential_decay():
