@@ -10,13 +10,14 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/gradatim run demo --workspace demo
 
+# Two processes, a file of tests at a time: most tests use one core, and some a JVM or a language model of their own.
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format .
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -m "not slow and not spark"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not spark"
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
