@@ -16,7 +16,7 @@ import torch
 
 from corpus.errors import ConfigError
 from corpus.events import log_event
-from trainer_hooks.averaging import Tensors, unique_tensors
+from trainer_hooks.averaging import Tensors
 from trainer_hooks.checkpoints import Training
 from trainer_hooks.curves import step_learning_rates
 from trainer_hooks.determinism import matmul_dtype
@@ -251,9 +251,3 @@ def check_vocabulary(order: TokenOrder, token_arrays: Any, config: ModelConfig, 
             found=f"id {largest:,} in the first batch of order {order.fingerprint}",
             fix="order tokens of the model's own tokenizer, or give the model a larger vocabulary",
         )
-
-
-def final_weights(run: Run, name: str) -> Tensors:
-    """An average's tensors as they are saved, float32, whole on every rank; those of the model as it is now."""
-    own = unique_tensors(run.model)
-    return {key: whole(value) for key, value in run.averaged(name).average().items() if key in own}

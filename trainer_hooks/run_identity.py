@@ -72,6 +72,11 @@ def check_identity(
     write_text(path, yaml.safe_dump(asked, sort_keys=False))
 
 
+def former_orders(folder: Path) -> set[str]:
+    """Fingerprints of the orders that a run read before changes that were accepted."""
+    return {str(load_yaml(path)["order"]) for path in folder.glob("plan.before-*.yaml")}
+
+
 def _check_change(
     kept: dict[str, Any], asked: dict[str, Any], position: int, change: Change, order: Any, path: Path
 ) -> None:

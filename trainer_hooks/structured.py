@@ -34,7 +34,7 @@ class FactoredLinear(nn.Module):
 
     def factors(self, x: torch.Tensor) -> torch.Tensor:
         """The product of the factors applied to (..., inputs), giving (..., outputs)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define factors")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         structured = self.factors(x)

@@ -13,7 +13,6 @@ Under `torchrun` every process makes the same call. To use only the parts, see `
 `trainer_hooks.averaging` and `trainer_hooks.loader`.
 """
 
-import json
 import math
 import signal
 import threading
@@ -28,8 +27,7 @@ import torch
 
 from corpus.errors import TaskError
 from corpus.events import EVENTS
-from corpus.shards import atomic_path, write_text
-from trainer_hooks.checkpoints import Checkpoints, checkpoint_path, checkpoints_in, weights_checksums
+from trainer_hooks.checkpoints import Checkpoints, checkpoint_path, checkpoints_in
 from trainer_hooks.determinism import reproducible
 from trainer_hooks.evaluation import HeldOut, Loss
 from trainer_hooks.loader import TokenOrder
@@ -40,9 +38,10 @@ from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.parallel import Parallel, Spreading
 from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
-from trainer_hooks.run import SCHEDULE_FREE, Run, final_weights
-from trainer_hooks.run_identity import Change, check_identity
+from trainer_hooks.run import Run
+from trainer_hooks.run_identity import Change, check_identity, former_orders
 from trainer_hooks.throughput import Meter, Progress
+from trainer_hooks.written_averages import write_averages
 
 OnStep = Callable[[Progress], None]
 MOST_SKIPPED = 10
@@ -122,7 +121,7 @@ def train(
         resumed_from = loop.resume(_identity(run, model_config, order), change)
         loop.train(sinks)
         complete = run.step == resolved.steps
-        averages = loop.write_averages() if complete else {}
+        averages = write_averages(run, loop.checkpoints.folder) if complete else {}
         parallel.wait()
     return RunResult(
         folder=folder,
@@ -161,7 +160,7 @@ class _Loop:
         state = self.checkpoints.load(run.training, lambda path, problem: run.note("damaged", found=problem))
         if state is not None:
             run.step, run.skipped_in_a_row = int(state["step"]), int(state["skipped_in_a_row"])
-            run.loader.load_state_dict(_position(state["loader"], run, change))
+            run.loader.load_state_dict(_position(state["loader"], run))
         self.checkpoints.prune()
         run.note(
             "start", steps=self.resolved.steps, ranks=run.parallel.world, threads=torch.get_num_threads(),
@@ -284,35 +283,6 @@ class _Loop:
         tokens = step * self.resolved.step_tokens
         return any(average.saves(tokens) for average in self.resolved.averages.values())
 
-    def write_averages(self) -> dict[str, Path]:
-        """Write the averaged weights, each with the facts of its merge, once the run is complete."""
-        run, written = self.run, {}
-        own = [SCHEDULE_FREE] if SCHEDULE_FREE in run.variants and SCHEDULE_FREE not in run.averages else []
-        for name in [*run.averages, *own]:
-            tensors = final_weights(run, name)
-            written[name] = run.folder / "averages" / f"{name}.safetensors"
-            if run.parallel.first:
-                facts = self._facts_of(name) if name in run.averages else {"kind": name, "dtype": "float32"}
-                _write_tensors(written[name], tensors)
-                write_text(written[name].with_suffix(".json"), json.dumps(facts, indent=1) + "\n")
-        return written
-
-    def _facts_of(self, name: str) -> dict[str, Any]:
-        """An average's scheme and marks, and of marks that are checkpoints their weights and checksums."""
-        average, found = self.resolved.averages[name], checkpoints_in(self.checkpoints.folder)
-        facts = {
-            "settings": average.average.model_dump(mode="json"), "dtype": "float32",
-            "first": average.first, "every": average.every, "until": average.until,
-        }  # fmt: skip
-        if not average.saves(average.until):
-            return facts
-        final, merged = average.final(), []
-        for mark, coefficient in zip(final.marks, final.coefficients, strict=True):
-            step = int(mark) // self.resolved.step_tokens
-            sums = weights_checksums(found[step]) if step in found else None
-            merged.append({"step": step, "tokens": int(mark), "coefficient": float(coefficient), "weights_xxh3": sums})
-        return {**facts, "checkpoints": merged}
-
     @contextmanager
     def _metrics(self, sinks: Sequence[str]) -> Iterator[Metrics]:
         """The metrics of this run, open for writing on the first rank; other ranks' lines go nowhere."""
@@ -349,11 +319,11 @@ def _identity(run: Run, model_config: ModelConfig, order: TokenOrder) -> dict[st
     }
 
 
-def _position(saved: dict[str, Any], run: Run, change: Change | None) -> dict[str, Any]:
-    """The loader's state as saved, or as it reads in the order that an accepted change brings."""
-    if change is None or change.former_order is None:
-        return saved
-    return {**saved, "order_fingerprint": run.loader.order.fingerprint}
+def _position(saved: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The loader's state as saved, or as it reads in the order that an accepted change has brought since."""
+    if saved["order_fingerprint"] in former_orders(run.folder):
+        return {**saved, "order_fingerprint": run.loader.order.fingerprint}
+    return saved
 
 
 @contextmanager
@@ -371,15 +341,6 @@ def _on_sigterm(run: Run) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    from safetensors.torch import save
-
-    path.parent.mkdir(exist_ok=True)
-    data = save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
 
 
 def _number(value: float) -> float | None:

@@ -383,7 +383,10 @@ def test_another_order_is_accepted_where_it_begins_alike(workspace, tiny, tmp_pa
         train(workspace.order, *args, tmp_path / "run", on_step=_interrupt_at(12), device="cpu")
     with pytest.raises(ConfigError, match="order"):
         train(new, *args, tmp_path / "run", device="cpu", change=Change())
-    result = train(new, *args, tmp_path / "run", device="cpu", change=Change(workspace.order))
+    change = Change(workspace.order)
+    with pytest.raises(KeyboardInterrupt):  # accepted, and killed before a checkpoint of its own
+        train(new, *args, tmp_path / "run", on_step=_interrupt_at(13), device="cpu", change=change)
+    result = train(new, *args, tmp_path / "run", device="cpu")
     assert (result.resumed_from, result.step) == (10, 24)
     assert longer.order.n_tokens == workspace.order.n_tokens
     straight = train(new, *args, tmp_path / "straight", device="cpu")

@@ -31,6 +31,7 @@ from corpus.errors import ArtifactError, ConfigError
 from corpus.fingerprints import fingerprint
 from trainer_hooks.averaging import Tensors
 from trainer_hooks.datasets import OrderDataset
+from trainer_hooks.integrations.agreement import check_agreement
 from trainer_hooks.integrations.plan_averages import PlanAverages, States
 from trainer_hooks.lr_scheduler import PlanLR
 from trainer_hooks.plan import ResolvedPlan
@@ -195,14 +196,9 @@ def check_trainer(trainer: Trainer, resolved: ResolvedPlan) -> None:
         wanted |= {"sampling": "sequential", "tokens of a sequence": plan.sequence_length}
         found["steps that the order has"] = len(data) // plan.batch_sequences
         wanted["steps that the order has"] = max(found["steps that the order has"], trainer.state.max_steps)
-    differing = [name for name in wanted if found[name] != wanted[name]]
-    if differing:
-        raise ConfigError(
-            "the trainer does not follow the plan",
-            expected="; ".join(f"{name}: {wanted[name]}" for name in differing),
-            found="; ".join(f"{name}: {found[name]}" for name in differing),
-            fix="TrainingArguments(output_dir, **training_arguments(resolved)), and an order as long as the plan",
-        )
+    check_agreement(
+        found, wanted, "TrainingArguments(output_dir, **training_arguments(resolved)), and an order as long as the plan"
+    )
     if trainer.state.max_steps < resolved.steps:
         warnings.warn(f"the trainer ends after {trainer.state.max_steps} of the plan's {resolved.steps} steps",
                       stacklevel=2)  # fmt: skip

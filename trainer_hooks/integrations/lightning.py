@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from corpus.errors import ConfigError
 from trainer_hooks.averaging import Tensors
 from trainer_hooks.datasets import Item, prefetched
+from trainer_hooks.integrations.agreement import check_agreement
 from trainer_hooks.integrations.plan_averages import PlanAverages, States
 from trainer_hooks.loader import OrderedLoader, TokenOrder
 from trainer_hooks.lr_scheduler import PlanLR
@@ -214,11 +215,6 @@ def check_trainer(trainer: Trainer, resolved: ResolvedPlan) -> None:
     if isinstance(data, OrderBatches):
         found |= {"accumulate_grad_batches": trainer.accumulate_grad_batches, "processes": trainer.world_size}
         wanted |= {"accumulate_grad_batches": data.accumulate, "processes": data.world}
-    differing = [name for name in wanted if found[name] != wanted[name]]
-    if differing:
-        raise ConfigError(
-            "the trainer does not follow the plan",
-            expected="; ".join(f"{name}: {wanted[name]}" for name in differing),
-            found="; ".join(f"{name}: {found[name]}" for name in differing),
-            fix="Trainer(max_steps=resolved.steps), and OrderBatches with its accumulate, rank and world",
-        )
+    check_agreement(
+        found, wanted, "Trainer(max_steps=resolved.steps), and OrderBatches with its accumulate, rank and world"
+    )
