@@ -17,7 +17,7 @@ from functools import cache
 from typing import Literal
 
 from raters.judge_prompt import Rubric
-from rephrase.gates import refusals
+from rephrase.gates.judging import refusals
 from rephrase.generator import Generation
 
 Failure = Literal["refused", "truncated", "out_of_range", "unparsed"]

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from corpus.documents import names_to
 from rephrase.chunking import Chunk, Drop
-from rephrase.gates import Verdict
-from rephrase.generator import Generation
+from rephrase.gates.judging import Verdict
+from rephrase.generator import Answer
 
 ATTEMPT_SCHEMA = pa.schema(
     [
@@ -52,11 +52,23 @@ OUTCOME_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One chunk that was sent: where it lies, what came back, and the verdict."""
+    """One try at one chunk.
+
+    Args:
+        chunk: where it lies in the parent's text.
+        index: the chunk's number in its document, from 0.
+        answer: what came back.
+        verdict: its cleaned text, the gates' values, and the first gate that failed.
+        number: the try's number, from 0; the last try of a chunk is the one that counts.
+        step: what was asked for, where a style has several steps; only attempts with an empty step become text.
+    """
 
     chunk: Chunk
-    generation: Generation
+    index: int
+    answer: Answer
     verdict: Verdict
+    number: int = 0
+    step: str = ""
 
 
 def attempt_row(parent_id: str, style: str, text: str, index: int, n_chunks: int, attempt: Attempt) -> dict[str, Any]:

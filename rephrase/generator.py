@@ -8,7 +8,7 @@ A question may also be asked in closed form: the answer is begun for the model (
 likely each of a few continuations is (`choices`). That is how a judge's points become an expectation.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -72,6 +72,21 @@ class Generation:
     choices: Mapping[str, float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """No answer, and why: never kept in a cache, so the next run asks again (but see `poison`).
+
+    `reason`: `server_error` (an error that repeated itself for this request alone), `timeout`, `bad_answer` (a body
+    that cannot be read), or `poison` (the engine died each time while it worked on this request).
+    """
+
+    reason: Literal["server_error", "timeout", "bad_answer", "poison"]
+    detail: str = ""
+
+
+Answer = Generation | Unanswered
+
+
 class Generator(Protocol):
     """Anything that answers requests.
 
@@ -95,10 +110,14 @@ class Generator(Protocol):
         """Length of a whole prompt in the model's tokens, chat template and opening included."""
         ...
 
-    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
-        """Answer requests, in their order. The same requests and seed give the same texts on the same machine,
-        whatever was generated before; a different grouping of requests may not. Raises ConfigError for a request
-        longer than the context, and for choices that are not single tokens of the model."""
+    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> Iterator[tuple[int, Answer]]:
+        """Answer requests as they are finished: each answer with the place of its request, in any order, each once.
+
+        An engine that draws by one random state sets it from `seed` first: the same requests in the same order then
+        give the same texts on the same machine, whatever was generated before; a part of them, or another order, may
+        not. Raises ConfigError before the first answer for a request longer than the context and for choices that are
+        not single tokens of the model, EnvironmentProblem when nothing answers any more.
+        """
         ...
 
     def close(self) -> None:

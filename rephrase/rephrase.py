@@ -19,7 +19,7 @@ from rephrase.answering import Progress, answers
 from rephrase.attempts import ATTEMPT_SCHEMA, OUTCOME_SCHEMA, Attempt, attempt_row, drop_row, outcome_row
 from rephrase.cache import GenerationCache, cache_key
 from rephrase.chunking import Chunk, Drop, split
-from rephrase.gates import Task, judge
+from rephrase.gates.judging import Task, judge
 from rephrase.generator import Generation, Generator
 from rephrase.style import DOCUMENT_MARKER, Style
 

@@ -9,7 +9,7 @@ changed threshold judges stored outputs again and generates nothing.
 import math
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
@@ -17,7 +17,7 @@ from pydantic import Field
 from corpus.config import Config, nearest, validated
 from corpus.errors import ConfigError
 from corpus.fingerprints import fingerprint
-from rephrase.gates import Limits
+from rephrase.gates.judging import Limits
 from rephrase.generator import Decoding, GenerationRequest, Message
 
 STYLES_FOLDER = Path(__file__).parent / "styles"
@@ -29,12 +29,21 @@ _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n(.*)\Z", re.DOTALL)
 class TokenLimits(Config):
     """Lengths in the generator's tokens."""
 
-    max_in: int = Field(300, ge=32, description="the whole prompt: chat template, instruction and text")
+    chunk: int = Field(300, ge=16, description="the most tokens of text in one request; longer documents are cut")
     max_out: int = Field(600, ge=16, description="the most tokens an output may have")
     max_ratio: float = Field(
         1.5, gt=0, description="an output may have this many times its chunk's tokens, and no more"
     )
+    min_document: int = Field(30, ge=1, description="shorter documents are not sent")
+    max_document: int | None = Field(None, ge=16, description="longer documents are not sent; null: all are")
     min_segment: int = Field(30, ge=1, description="shorter pieces of a document are not sent")
+
+
+class Retry(Config):
+    """How often a chunk is asked for again when one of these gates fails; every other failure is final at once."""
+
+    finished: int = Field(1, ge=0, description="cut at its limit: again, with half as many tokens more")
+    parse: int = Field(1, ge=0, description="not in the form that was asked for: again, another draw")
 
 
 class Style(Config):
@@ -43,14 +52,29 @@ class Style(Config):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     version: int = Field(ge=1, description="raise it when the wording changes")
     about: str = Field(description="one sentence for lists and reports")
+    course: Literal["plain", "structure", "skill_synthesis", "format_instruct"] = Field(
+        "plain", description="plain: one question a chunk; the others ask in several steps"
+    )
     system: str = Field(description="the system turn of the chat; may be empty")
     template: str = Field(description="the user turn, with one {document}")
     limits: TokenLimits = Field(default_factory=lambda: TokenLimits.model_validate({}))
     decoding: Decoding = Field(default_factory=lambda: Decoding.model_validate({}))
-    parser: Literal["text", "pairs"] = Field("text", description="the form an output must have")
+    parser: Literal["text", "pairs", "bullets", "table", "steps", "sections"] = Field(
+        "text", description="the form an output must have"
+    )
+    section: str = Field("", description="parser sections: the tagged section that is kept")
     lead_in: str = Field("", description="a phrase every output must begin with; it is cut off")
+    language: str | None = Field(None, description="the language outputs must be in; null: the document's own")
     gates: Limits = Field(default_factory=lambda: Limits.model_validate({}))
+    retry: Retry = Field(default_factory=lambda: Retry.model_validate({}))
+    on_reject: Literal["drop_chunk", "keep_original", "drop_document"] = Field(
+        "drop_chunk", description="what a rejected chunk does to its document"
+    )
     min_kept: float = Field(0.5, ge=0, le=1, description="a document needs this share of its characters in kept chunks")
+    join: Literal["replace", "append"] = Field(
+        "replace", description="append: each output follows the text it was made from"
+    )
+    steps: dict[str, Any] = Field({}, description="settings of a course with several steps")
 
     @property
     def source(self) -> str:

@@ -15,7 +15,7 @@ from pipelines.report.excerpts import passage
 from pipelines.report.quantities import count, percent
 from pipelines.report.workspace import Section, Workspace, manifest_link, table_of
 from rephrase.fidelity import words
-from rephrase.gates import Limits
+from rephrase.gates.judging import Limits
 
 ACCEPTED_SHOWN = 3
 REJECTED_SHOWN = 5

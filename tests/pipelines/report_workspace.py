@@ -35,7 +35,7 @@ from raters.composite import CompositeRater, CompositeSettings, fit_composite, r
 from raters.signals import NaturalSignals
 from rephrase.attempts import ATTEMPT_SCHEMA
 from rephrase.fidelity import words
-from rephrase.gates import Limits, Task, judge
+from rephrase.gates.judging import Limits, Task, judge
 from rephrase.generator import Generation
 from trainer_hooks.curves import step_learning_rates
 from trainer_hooks.plan import Plan

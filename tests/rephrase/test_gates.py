@@ -2,7 +2,7 @@
 
 import pytest
 
-from rephrase.gates import Limit, Limits, Task, judge, pairs
+from rephrase.gates.judging import Limit, Limits, Task, judge, pairs
 from rephrase.generator import Generation
 
 SOURCE = (
