@@ -1,20 +1,38 @@
 """A scripted generator for tests of what surrounds a generator: it counts words as tokens and answers by a rule."""
 
-from collections.abc import Callable, Mapping, Sequence
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
 
-from rephrase.generator import Generation, GenerationRequest, Message
+from rephrase.generator import Answer, Generation, GenerationRequest, Message, Unanswered
 
 
 class ScriptedGenerator:
-    """Answers with `rule(text of the last message)`; remembers the batches it was given and may stop after some."""
+    """Answers with `rule(text of the last message)`, one request at a time, and remembers what it was asked.
+
+    Args:
+        rule: the text of an answer; or a whole Generation or Unanswered; or it raises, as an engine that dies would.
+        weights: part of the identity.
+        shuffle: seed of the order in which the answers of a call finish; null: the order of the requests.
+        stops_after: answers given in all before KeyboardInterrupt is raised instead of the next; -1: never.
+
+    `batches`: the seed and the texts of each call; `asked`: the texts that were answered, in the order they finished;
+    `closed`: whether `close` was called.
+    """
 
     def __init__(
-        self, rule: Callable[[str], str] = lambda text: text, *, weights: str = "0" * 16, fails_after: int = -1
+        self,
+        rule: Callable[[str], str | Answer] = lambda text: text,
+        *,
+        weights: str = "0" * 16,
+        shuffle: int | None = None,
+        stops_after: int = -1,
     ):
-        self.rule, self.weights, self.fails_after = rule, weights, fails_after
+        self.rule, self.weights, self.shuffle, self.stops_after = rule, weights, shuffle, stops_after
         self.batches: list[tuple[int, list[str]]] = []
+        self.asked: list[str] = []
+        self.closed = False
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -30,19 +48,27 @@ class ScriptedGenerator:
     def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
         return self.count_tokens(opening) + sum(self.count_tokens(message.content) + 2 for message in messages)
 
-    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
-        if len(self.batches) == self.fails_after:
-            raise KeyboardInterrupt
-        texts = [request.messages[-1].content for request in requests]
-        self.batches.append((seed, texts))
-        answers = [self.rule(text) for text in texts]
-        return [
-            Generation(answer, "stop", self.count_prompt(request.messages), self.count_tokens(answer))
-            for request, answer in zip(requests, answers, strict=True)
-        ]
+    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> Iterator[tuple[int, Answer]]:
+        self.batches.append((seed, [request.messages[-1].content for request in requests]))
+        places = list(range(len(requests)))
+        if self.shuffle is not None:
+            random.Random(f"{self.shuffle} {len(self.batches)}").shuffle(places)
+        for place in places:
+            if len(self.asked) == self.stops_after:
+                raise KeyboardInterrupt
+            answer = self._answer(requests[place])
+            self.asked.append(requests[place].messages[-1].content)
+            yield place, answer
+
+    def _answer(self, request: GenerationRequest) -> Answer:
+        answer = self.rule(request.messages[-1].content)
+        if isinstance(answer, Generation | Unanswered):
+            return answer
+        n_in = self.count_prompt(request.messages, request.opening)
+        return Generation(answer, "stop", n_in, self.count_tokens(answer))
 
     def close(self) -> None:
-        self.batches.clear()
+        self.closed = True
 
 
 @pytest.fixture
