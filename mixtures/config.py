@@ -168,7 +168,14 @@ class MixtureConfig(Config):
         description="merge sources in whole sequences of this many tokens, by the deadline rule; null: document by "
         "document",
     )
-
+    pairing: Literal["same", "disjoint"] = Field(
+        default="same",
+        description="of a document and its rephrasing: same, both may be read (WRAP); disjoint, a document that was "
+        "rephrased is left out, so that each content is read in one form",
+    )
+    max_synthetic: Share = Field(
+        default=0.8, description="the most that rephrased text may have of the tokens; more is refused"
+    )
     batch: int | None = Field(
         default=None,
         gt=0,

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from corpus.shards import read_table
 from corpus.tokens import read_docs
 from curriculum.visits import candidates
 from pipelines.aligned_scores import ScoreColumn, find_column, score_columns
+from pipelines.synthetic import unpaired
 from pipelines.token_source import TokenSource
 
 FIELDS = ("url", "date", "lang", "style", "generator")
@@ -64,8 +66,12 @@ class Scores:
 _NOTHING = Scores()
 
 
-def candidate_table(sources: Sequence[TokenSource], scores: Scores = _NOTHING) -> pa.Table:
+def candidate_table(
+    sources: Sequence[TokenSource], scores: Scores = _NOTHING, *, pairing: Literal["same", "disjoint"] = "same"
+) -> pa.Table:
     """Candidates (curriculum.visits.CANDIDATE_SCHEMA) of all shards, numbered as `shard_names` lists them.
+
+    `pairing: disjoint` leaves out each document that another candidate is a rephrasing of.
 
     Raises ConfigError where two inputs hold a source of the same name; SchemaError as `curriculum.visits.candidates`.
     """
@@ -82,13 +88,14 @@ def candidate_table(sources: Sequence[TokenSource], scores: Scores = _NOTHING) -
                         fix=f"set under: {source.name}, so that it is {source.name}/{name} there",
                     )  # fmt: skip
             shards.append((f"{source.tokens.name}/{path.name}", _renamed(docs, names)))
-    table = candidates(shards, scores.table, _parents(sources))
+    parents = _parents(sources)
+    table = candidates(shards, scores.table, parents)
+    ids = pa.chunked_array([chunk for _, docs in shards for chunk in docs["id"].chunks], pa.string())
     if scores.labels is not None:
-        ids = pa.chunked_array([chunk for _, docs in shards for chunk in docs["id"].chunks], pa.string())
         rows = pc.index_in(ids, value_set=scores.labels["id"])
         for name in scores.labels.column_names[1:]:
             table = table.append_column(name, scores.labels[name].take(rows))
-    return table
+    return unpaired(table, ids, parents) if pairing == "disjoint" else table
 
 
 def shard_names(sources: Iterable[TokenSource]) -> list[str]:

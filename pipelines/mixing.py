@@ -32,6 +32,7 @@ from pipelines.candidates import Scores, candidate_table, scores_of
 from pipelines.mix_settings import MixSettings
 from pipelines.mix_sources import MixSources
 from pipelines.ordering import order_of_visits, write_visits
+from pipelines.synthetic import check_share
 from pipelines.token_source import TokenSource
 
 ALLOCATION, SETTINGS, VISITS = "allocation.json", "mix.yaml", "visits.parquet"
@@ -97,7 +98,7 @@ class Mixing:
     @cached_property
     def candidates(self) -> pa.Table:
         """The documents that can be drawn, with their scores."""
-        return candidate_table(self.sources, self.scores)
+        return candidate_table(self.sources, self.scores, pairing=self.settings.pairing)
 
     @cached_property
     def available(self) -> Available:
@@ -109,7 +110,10 @@ class Mixing:
 
     def plan(self) -> Allocation:
         """What the mixture comes to on what there is. Raises MixtureError where it cannot be had."""
-        return allocate(self.available, self.settings)
+        allocation = allocate(self.available, self.settings)
+        if not self.settings.declare:
+            check_share(self.candidates, allocation, self.settings.max_synthetic)
+        return allocation
 
     def order_problems(self) -> tuple[str, ...]:
         """Why phases cannot be arranged as their orders ask, one text each; found by a draw of which nothing is kept.
@@ -163,6 +167,7 @@ class Mixing:
 
         def make(folder: Path) -> dict[str, Any]:
             allocation = allocate(available(self.candidates, self.settings), self.settings)
+            check_share(self.candidates, allocation, self.settings.max_synthetic)
             for warning in allocation.warnings:
                 self.shop.progress.say(f"  note: {warning}")
             visits = draw(self.candidates, allocation, self.settings.seed)

@@ -4,6 +4,7 @@ This is the audit behind a set of rephrasings: thresholds can be questioned, rej
 and each input is accounted for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 from corpus.documents import names_to
 from rephrase.chunking import Chunk, Drop
 from rephrase.gates.judging import Verdict
-from rephrase.generator import Answer
+from rephrase.generator import Answer, Generation
 
 ATTEMPT_SCHEMA = pa.schema(
     [
@@ -20,6 +21,9 @@ ATTEMPT_SCHEMA = pa.schema(
         pa.field("style", pa.string(), nullable=False),
         pa.field("chunk_index", pa.int32()),
         pa.field("n_chunks", pa.int32(), nullable=False),
+        pa.field("attempt", pa.int32()),
+        pa.field("superseded", pa.bool_(), nullable=False),
+        pa.field("step", pa.string(), nullable=False),
         pa.field("start", pa.int64(), nullable=False),
         pa.field("end", pa.int64(), nullable=False),
         pa.field("hard_split", pa.bool_(), nullable=False),
@@ -33,8 +37,10 @@ ATTEMPT_SCHEMA = pa.schema(
     ]
 )
 """Attempts. `start`, `end`: characters of the parent's text. `chunk_index`: null for a piece that was not sent.
-`n_in`, `n_out`: tokens of prompt and output. `gates`: value by gate, null where there was nothing to measure.
-`reason`: null when kept, else the gate that failed or why the piece was not sent. `output_text`: after cleaning."""
+`attempt`: the try's number, from 0; `superseded`: a later try of the same chunk counts. `step`: empty where the output
+becomes text, else what a style of several steps asked for. `n_in`, `n_out`: tokens of prompt and output. `gates`: value
+by gate, null where there was nothing to measure. `reason`: null when kept, else the gate that failed, why the piece
+was not sent, or why there was no answer. `output_text`: after cleaning."""
 
 OUTCOME_SCHEMA = pa.schema(
     [
@@ -71,61 +77,41 @@ class Attempt:
     step: str = ""
 
 
-def attempt_row(parent_id: str, style: str, text: str, index: int, n_chunks: int, attempt: Attempt) -> dict[str, Any]:
-    """A row of ATTEMPT_SCHEMA for a chunk that was sent."""
+def attempt_rows(attempts: Sequence[Attempt], drops: Sequence[Drop]) -> list[dict[str, Any]]:
+    """The rows of one document, as ATTEMPT_SCHEMA has them, less what the document itself gives (id, style, source)."""
+    n_chunks = len({attempt.index for attempt in attempts})
+    last = {(attempt.index, attempt.step): attempt.number for attempt in attempts}
+    sent = [_sent(n_chunks, attempt, last[attempt.index, attempt.step]) for attempt in attempts]
+    return sent + [_unsent(n_chunks, drop) for drop in drops]
+
+
+def _sent(n_chunks: int, attempt: Attempt, last: int) -> dict[str, Any]:
+    answer = attempt.answer if isinstance(attempt.answer, Generation) else None
     return {
-        "parent_id": parent_id,
-        "style": style,
-        "chunk_index": index,
+        "chunk_index": attempt.index,
         "n_chunks": n_chunks,
+        "attempt": attempt.number,
+        "superseded": attempt.number < last,
+        "step": attempt.step,
         "start": attempt.chunk.start,
         "end": attempt.chunk.end,
         "hard_split": attempt.chunk.hard_split,
-        "n_in": attempt.generation.n_in,
-        "n_out": attempt.generation.n_out,
-        "finish_reason": attempt.generation.finish_reason,
-        "gates": list(attempt.verdict.values.items()),
+        "n_in": answer and answer.n_in,
+        "n_out": answer and answer.n_out,
+        "finish_reason": answer and answer.finish_reason,
+        "gates": [{"key": gate, "value": value} for gate, value in attempt.verdict.values.items()],
         "reason": attempt.verdict.reason,
-        "source_text": text[attempt.chunk.start : attempt.chunk.end],
         "output_text": attempt.verdict.text,
     }
 
 
-def drop_row(parent_id: str, style: str, text: str, n_chunks: int, drop: Drop) -> dict[str, Any]:
-    """A row of ATTEMPT_SCHEMA for a piece that was not sent."""
+def _unsent(n_chunks: int, drop: Drop) -> dict[str, Any]:
     return {
-        "parent_id": parent_id,
-        "style": style,
         "n_chunks": n_chunks,
+        "superseded": False,
+        "step": "",
         "start": drop.start,
         "end": drop.end,
         "hard_split": False,
         "reason": drop.reason,
-        "source_text": text[drop.start : drop.end],
-    }
-
-
-def outcome_row(
-    parent_id: str, style: str, text: str, attempts: list[Attempt], drops: list[Drop], min_kept: float
-) -> dict[str, Any]:
-    """A row of OUTCOME_SCHEMA: kept when chunks with enough of the text's characters passed, else the reason.
-
-    The reason is the one failure all pieces share, or `mixed_failures`; `too_little_kept` when some passed.
-    """
-    kept = [attempt.chunk for attempt in attempts if attempt.verdict.reason is None]
-    share = sum(chunk.end - chunk.start for chunk in kept) / len(text)
-    failures = {attempt.verdict.reason for attempt in attempts if attempt.verdict.reason}
-    failures |= {drop.reason for drop in drops if drop.reason != "blank"} if not attempts else set()
-    reason = None
-    if kept and share < min_kept:
-        reason = "too_little_kept"
-    elif not kept:
-        reason = failures.pop() if len(failures) == 1 else "mixed_failures" if failures else "blank"
-    return {
-        "parent_id": parent_id,
-        "style": style,
-        "n_chunks": len(attempts),
-        "n_kept": len(kept),
-        "kept_share": share,
-        "reason": reason,
     }

@@ -1,178 +1,102 @@
 """Documents in, rephrased documents out, and a record of every attempt.
 
-A document is cut into chunks, each chunk is asked for once, outputs come from the cache or from the generator
-in batches of a fixed size, gates decide, and the kept chunks are joined in order. A rephrasing keeps its
-parent's id. The grouping of requests depends on the documents alone, so a run that was killed asks again for
-exactly the batches that were not stored.
+What was settled before is taken as it stands. Every other document runs its style's course: its questions are answered
+from the cache or by the generator, gates decide, and what came of it is settled. Then all rows, old and new alike,
+become documents, attempts and outcomes in the order of the input.
+
+How it is used:
+
+    bench = Bench(generator, NO_INSTRUMENTS, seed=0)
+    cache, settled = open_cache(folder, generator), open_settled(folder, style, bench)
+    made = rephrase_documents(batch, style, bench, cache, settled)
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from corpus.documents import document_id, documents
-from corpus.errors import ConfigError
-from rephrase.answering import Progress, answers
-from rephrase.attempts import ATTEMPT_SCHEMA, OUTCOME_SCHEMA, Attempt, attempt_row, drop_row, outcome_row
-from rephrase.cache import GenerationCache, cache_key
-from rephrase.chunking import Chunk, Drop, split
-from rephrase.gates.judging import Task, judge
-from rephrase.generator import Generation, Generator
-from rephrase.style import DOCUMENT_MARKER, Style
-
-SPARE_TOKENS = 2  # a prompt of joined parts can be a token or two longer than the sum of its parts
-
-
-@dataclass(frozen=True, slots=True)
-class Rephrased:
-    """Documents made, every attempt (ATTEMPT_SCHEMA), and one outcome an input (OUTCOME_SCHEMA)."""
-
-    documents: pa.RecordBatch
-    attempts: pa.Table
-    outcomes: pa.Table
+from corpus.errors import InputError
+from rephrase.answering import Progress
+from rephrase.asking import run_courses
+from rephrase.assembling import Rephrased, assemble
+from rephrase.attempts import attempt_rows
+from rephrase.cache import GenerationCache
+from rephrase.course import Bench, Made, Source
+from rephrase.courses import course_of
+from rephrase.gates.across import judge_across
+from rephrase.generator import Generator, Unanswered
+from rephrase.settled import SETTLED_SCHEMA, Settled
+from rephrase.style import Style
 
 
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    parent_id: str
-    text: str
-    chunks: list[Chunk]
-    drops: list[Drop]
+def open_cache(folder: Path, generator: Generator) -> GenerationCache:
+    """The answers of one generator, below a folder that is made when the first one is stored."""
+    return GenerationCache(folder / "answers", generator=generator.identity)
 
 
-def chunk_document(text: str, style: Style, generator: Generator) -> tuple[list[Chunk], list[Drop]]:
-    """Cut a text as `rephrase_documents` will: limits.max_in covers the whole prompt, chat template included.
-
-    Raises ConfigError when the style's limits do not fit the generator's context.
-    """
-    return split(
-        text,
-        budget_tokens=_budget(style, generator),
-        min_tokens=style.limits.min_segment,
-        count=generator.count_tokens,
-    )
+def open_settled(folder: Path, style: Style, bench: Bench) -> Settled:
+    """The settled documents of one style on one bench, below a folder that is made when the first one is kept."""
+    return Settled(folder / "settled", style, bench)
 
 
 def rephrase_documents(
     batch: pa.RecordBatch | pa.Table,
     style: Style,
-    generator: Generator,
+    bench: Bench,
     cache: GenerationCache,
+    settled: Settled,
     *,
-    seed: int,
-    batch_size: int = 32,
-    rollout: int = 0,
+    batch_size: int = 4096,
     progress: Callable[[Progress], None] | None = None,
 ) -> Rephrased:
     """Rephrase every document of a batch with one style.
 
     Args:
-        batch: documents (DOCUMENT_SCHEMA).
-        cache: a cache opened for this generator and style, see `open_cache`.
-        seed: the engine is seeded with it and the keys of each batch of requests.
-        batch_size: requests sent together, >= 1. It may change sampled texts that are not stored yet.
-        rollout: a number that tells several outputs of the same request apart, >= 0.
+        batch: documents (DOCUMENT_SCHEMA) with ids that differ.
+        cache, settled: opened for this generator, and this style and bench; see `open_cache`, `open_settled`.
+        batch_size: questions handed to the generator together, >= 1. It may change sampled texts that are not stored
+            yet.
 
-    Every input is one row of `outcomes`, kept or with a reason; every character of it lies in one attempt.
+    Every input is one row of `outcomes`, kept or with a reason; every character of it lies in one attempt. A document
+    with a chunk that nobody answered is not settled: the next run asks for that chunk again.
     """
-    cuts = [
-        _Cut(row_id, text, *chunk_document(text, style, generator))
-        for row_id, text in zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True)
-    ]
-    keys = {
-        (cut.parent_id, chunk.start): cache_key(
-            generator=generator.identity,
-            request_hash=style.request_hash(),
-            document_id=cut.parent_id,
-            chunk=_body(cut, chunk),
-            rollout=rollout,
-        )
-        for cut in cuts
-        for chunk in cut.chunks
-    }
-    bodies = {keys[cut.parent_id, chunk.start]: _body(cut, chunk) for cut in cuts for chunk in cut.chunks}
-    asked = {key: style.request(body, generator.count_tokens(body)) for key, body in bodies.items()}
-    outputs = answers(asked, generator, cache, seed=seed, batch_size=batch_size, progress=progress)
-    return _assemble(batch, cuts, keys, outputs, style, generator, rollout)
+    ids, texts, langs = (batch.column(name).to_pylist() for name in ("id", "text", "lang"))
+    _check_ids(ids)
+    keys = settled.keys(ids, texts, langs)
+    known = settled.find(keys)
+    place = {key: row for row, key in enumerate(known.column("key").to_pylist())}
+    fresh = [row for row, key in enumerate(keys) if key not in place]
+    if fresh:
+        sources = [_source(row) for row in batch.take(pa.array(fresh, pa.int64())).to_pylist()]
+        courses = {source.id: course_of(style)(source, style, bench) for source in sources}
+        made = run_courses(courses, bench, cache, batch_size=batch_size, progress=progress)
+        made = _with_meaning(made, {source.id: source.text for source in sources}, style, bench)
+        rows = [_settled_row(keys[row], made[ids[row]]) for row in fresh]
+        settled.keep([rows[i] for i, row in enumerate(fresh) if _is_answered(made[ids[row]])])
+        place |= {row["key"]: known.num_rows + i for i, row in enumerate(rows)}
+        known = pa.concat_tables([known, pa.Table.from_pylist(rows, schema=SETTLED_SCHEMA)])
+    return assemble(batch, known.take(pa.array([place[key] for key in keys], pa.int64())), style, bench)
 
 
-def open_cache(folder: Path, style: Style, generator: Generator) -> GenerationCache:
-    """The cache for one style and one generator below a folder, which is made when the first batch is stored."""
-    return GenerationCache(folder, generator=generator.identity, request_hash=style.request_hash())
+def _check_ids(ids: Sequence[str]) -> None:
+    if len(set(ids)) < len(ids):
+        twice = next(name for name, times in Counter(ids).items() if times > 1)
+        raise InputError("two documents of a batch have one id", expected="ids that differ", found=twice)
 
 
-def _budget(style: Style, generator: Generator) -> int:
-    needed = style.limits.max_in + style.limits.max_out
-    if needed > generator.max_context:
-        raise ConfigError(
-            f"style {style.name!r} does not fit the generator's context",
-            expected=f"limits.max_in + limits.max_out of at most {generator.max_context:,} tokens",
-            found=f"{style.limits.max_in:,} + {style.limits.max_out:,} = {needed:,}",
-        )
-    return style.limits.max_in - generator.count_prompt(style.messages("")) - SPARE_TOKENS
+def _source(row: Mapping[str, Any]) -> Source:
+    return Source(row["id"], row["text"], row["lang"], {item["key"]: item["value"] for item in row["meta"] or ()})
 
 
-def _body(cut: _Cut, chunk: Chunk) -> str:
-    return cut.text[chunk.start : chunk.end].strip()
+def _is_answered(made: Made) -> bool:
+    """Whether no chunk is left without an answer; what kills the engine each time counts as answered."""
+    last = {(attempt.index, attempt.step): attempt.answer for attempt in made.attempts}
+    return not any(isinstance(answer, Unanswered) and answer.reason != "poison" for answer in last.values())
 
 
-def _assemble(
-    batch: pa.RecordBatch | pa.Table,
-    cuts: Sequence[_Cut],
-    keys: dict[tuple[str, int], str],
-    outputs: dict[str, Generation],
-    style: Style,
-    generator: Generator,
-    rollout: int,
-) -> Rephrased:
-    instruction = f"{style.system}\n{style.template.replace(DOCUMENT_MARKER, '')}"
-    made, attempt_rows, outcome_rows = [], [], []
-    for row, cut in enumerate(cuts):
-        attempts = []
-        for chunk in cut.chunks:
-            generation = outputs[keys[cut.parent_id, chunk.start]]
-            task = Task(_body(cut, chunk), instruction, style.lead_in, style.parser, generator.count_tokens)
-            attempts.append(Attempt(chunk, generation, judge(generation, task, style.gates)))
-        outcome = outcome_row(cut.parent_id, style.name, cut.text, attempts, cut.drops, style.min_kept)
-        outcome_rows.append(outcome)
-        attempt_rows += [
-            attempt_row(cut.parent_id, style.name, cut.text, index, len(attempts), attempt)
-            for index, attempt in enumerate(attempts)
-        ]
-        attempt_rows += [drop_row(cut.parent_id, style.name, cut.text, len(attempts), drop) for drop in cut.drops]
-        if outcome["reason"] is None:
-            made.append(_document(batch, row, attempts, style, generator, rollout))
-    return Rephrased(
-        documents(made),
-        pa.Table.from_pylist(attempt_rows, schema=ATTEMPT_SCHEMA),
-        pa.Table.from_pylist(outcome_rows, schema=OUTCOME_SCHEMA),
-    )
-
-
-def _document(
-    batch: pa.RecordBatch | pa.Table,
-    row: int,
-    attempts: list[Attempt],
-    style: Style,
-    generator: Generator,
-    rollout: int,
-) -> dict[str, Any]:
-    parent = {name: batch.column(name)[row].as_py() for name in ("id", "url", "date", "lang")}
-    kept = [attempt.verdict.text for attempt in attempts if attempt.verdict.reason is None]
-    return {
-        **parent,
-        "id": document_id(style.source, f"{parent['id']}/{style.version}/{rollout}"),
-        "text": "\n\n".join(kept),
-        "source": style.source,
-        "parent_id": parent["id"],
-        "style": style.name,
-        "generator": f"{generator.identity['model']}@{generator.identity['weights'][:8]}",
-        "meta": {
-            "request_hash": style.request_hash(),
-            "chunks_kept": f"{len(kept)}/{len(attempts)}",
-            "rollout": str(rollout),
-        },
-    }
+def _settled_row(key: str, made: Made) -> dict[str, Any]:
+    meta = [{"key": name, "value": value} for name, value in sorted(made.meta.items())]
+    return {"key": key, "attempts": attempt_rows(made.attempts, made.drops), "meta": meta or None}
