@@ -108,8 +108,8 @@ def fit_buckets(scores: Floats, *, score: str, rater: str, better: str) -> Bucke
     known = scores[~np.isnan(scores)]
     if not len(known):
         raise ConfigError(f"no document has a value of {score!r}, so none can be routed by it", fix="rate them again")
-    towards = known if better == "high" else -known
-    cuts = np.quantile(towards, np.arange(1, BUCKETS) / BUCKETS)
+    towards = np.sort(known if better == "high" else -known)
+    cuts = towards[np.arange(1, BUCKETS) * len(towards) // BUCKETS]  # values themselves: nothing is rounded
     return Buckets.model_validate({"score": score, "rater": rater, "better": better, "thresholds": tuple(cuts)})
 
 
