@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 
@@ -27,8 +28,9 @@ from raters.judge import PRRC, Judged, JudgeSettings, judge
 from raters.judge_prompt import load_rubric
 from raters.level_agreement import spearman
 from raters.student import Learning, train_student
+from rephrase.cache import GenerationCache
 from rephrase.generator import Generator
-from rephrase.vllm_engine import VllmGenerator
+from rephrase.generators import open_generator
 
 CHARACTERS = 800
 HARD_PAGES = 200
@@ -40,19 +42,22 @@ HARD = JudgeSettings(max_characters=CHARACTERS, labels="hard", max_tokens=16, at
 def main() -> None:
     """Judge, train, print."""
     folder = Path(sys.argv[1])
-    answers = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(tempfile.mkdtemp(prefix="gradatim-judge-"))
+    kept = Path(sys.argv[2]) if len(sys.argv) > 2 else Path(tempfile.mkdtemp(prefix="gradatim-judge-"))
     web = drawn(folder / "web_en.jsonl.gz", int(sys.argv[3]) if len(sys.argv) > 3 else 200)
     books = drawn(folder / "openstax.jsonl.gz", int(sys.argv[4]) if len(sys.argv) > 4 else 60)
-    generator = VllmGenerator(SOFT.generator, log=answers / "engine.log")
+    generator = open_generator(SOFT.generator, log=kept / "engine.log")
     identity = generator.identity
     print(f"texts   {len(web)} web pages, {len(books)} textbook sections, first {CHARACTERS} characters; {machine()}")
     print(f"judge   {identity['model']}, {identity['dtype']}, {identity['engine']} {identity['engine_version']}")
-    scores = show_soft(web, books, generator, answers)
-    show_students(web + books, scores)
-    show_hard(web[:HARD_PAGES], generator, answers)
+    with closing(generator), closing(GenerationCache(kept, generator=identity)) as answers:
+        scores = show_soft(web, books, generator, answers)
+        show_students(web + books, scores)
+        show_hard(web[:HARD_PAGES], generator, answers)
 
 
-def show_soft(web: list[str], books: list[str], generator: Generator, answers: Path) -> dict[str, list[float | None]]:
+def show_soft(
+    web: list[str], books: list[str], generator: Generator, answers: GenerationCache
+) -> dict[str, list[float | None]]:
     """Soft labels of all texts: failures, mass, scores by source, and what the scores follow; returns the scores."""
     print("\nsoft labels      no score   mass mean/p10   web mean/sd   books mean/sd   AUC books   rho words   seconds")
     words = np.array([len(text.split()) for text in web], np.float64)
@@ -103,7 +108,7 @@ def show_students(texts: list[str], scores: dict[str, list[float | None]]) -> No
         print(f"{name}: bands at {report.levels}, confusion {report.student.confusion}")
 
 
-def show_hard(web: list[str], generator: Generator, answers: Path) -> None:
+def show_hard(web: list[str], generator: Generator, answers: GenerationCache) -> None:
     """Hard labels of the web pages: what came of each question, and how often each score was given."""
     print(f"\nhard labels of {len(web)} web pages, one answer each")
     for name in PRRC:
@@ -114,7 +119,7 @@ def show_hard(web: list[str], generator: Generator, answers: Path) -> None:
 
 
 def timed_judge(
-    texts: list[str], name: str, settings: JudgeSettings, generator: Generator, answers: Path
+    texts: list[str], name: str, settings: JudgeSettings, generator: Generator, answers: GenerationCache
 ) -> tuple[Judged, float]:
     """Judge by one rubric; the seconds count the answers that were not stored yet."""
     started = time.perf_counter()

@@ -13,7 +13,8 @@ Run it:  gradatim rate corpus/web --rater judge
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,16 +25,16 @@ from pydantic import Field, model_validator
 
 from corpus.config import Count, Share
 from corpus.errors import ArtifactError
-from corpus.fingerprints import fingerprint
+from corpus.fingerprints import canonical, fingerprint
 from corpus.scores import Score
 from raters.base import Fitting, RaterSettings, with_counts
 from raters.judge_answers import expected_level, mass_of, parse
 from raters.judge_prompt import Form, Rubric, cut_document, load_rubric, messages, opening
 from rephrase.answering import answers
 from rephrase.cache import GenerationCache, cache_key
-from rephrase.generator import Decoding, Generation, GenerationRequest, Generator
-from rephrase.packaged_models import weights_of
-from rephrase.vllm_engine import VllmGenerator, VllmSettings, resolved_dtype
+from rephrase.generator import Answer, Decoding, GenerationRequest, Generator, Unanswered
+from rephrase.generators import AnyGenerator, AnySettings, found_beside, generator_identity, open_generator
+from rephrase.vllm_settings import VllmSettings
 
 PRRC = ("professionalism", "readability", "reasoning", "cleanliness")
 
@@ -52,7 +53,7 @@ class JudgeSettings(RaterSettings):
     attempts: int = Field(2, ge=1, le=10, description="hard labels: times to ask until an answer has a score")
     temperature: float = Field(0.5, ge=0, le=2, description="hard labels: how freely answers are drawn")
     least_mass: Share = Field(0.5, gt=0, description="soft labels: probability that the levels must hold together")
-    generator: VllmSettings = VllmSettings(max_context=2048)
+    generator: AnyGenerator = VllmSettings(max_context=2048)
     batch_size: int = Field(64, ge=1, description="questions sent together")
     seed: int = Field(0, ge=0, description="seed of drawn answers")
 
@@ -67,14 +68,14 @@ class JudgeSettings(RaterSettings):
     def rater(self, name: str, fitting: Fitting) -> "JudgeRater":
         """Read the rubrics and find the model now rather than in the middle of a run.
 
-        Raises ConfigError for an unknown rubric or model, EnvironmentProblem when the model is not installed.
+        Raises ConfigError for an unknown rubric or model, EnvironmentProblem when the model is not installed or no
+        server answers.
         """
-        beside = fitting.path(Path(self.generator.model))
-        model = str(beside) if (beside / "config.json").is_file() else self.generator.model
-        settings = self.model_copy(update={"generator": self.generator.model_copy(update={"model": model})})
         paths = (str(fitting.path(Path(item))) if item.endswith(".md") else item for item in self.dimensions)
         rubrics = tuple(map(load_rubric, paths))
-        return JudgeRater(name, rubrics, settings, weights_of(model), fitting.cache, fitting.log)
+        generator = found_beside(self.generator, fitting.path)
+        settings = self.model_copy(update={"generator": generator})
+        return JudgeRater(name, rubrics, settings, generator_identity(generator), fitting.cache, fitting.log)
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,14 @@ class JudgeRater:
         name: what the columns' names begin with.
         rubrics: what is judged.
         settings: how it is asked; its `dimensions` are not looked at.
-        weights: identity of the model's weights; another model is refused.
+        model: the generator's identity; another model is refused.
         cache, log: where answers are kept, and what the engine prints goes; not part of the identity.
     """
 
     name: str
     rubrics: tuple[Rubric, ...]
     settings: JudgeSettings
-    weights: str
+    model: Mapping[str, str]
     cache: Path
     log: Path
 
@@ -110,36 +111,34 @@ class JudgeRater:
         return ("text",)
 
     def identity(self) -> dict[str, Any]:
-        """The rubrics, how they are asked, and the model's weights and arithmetic."""
+        """The rubrics, how they are asked, and all of the generator that may change an answer or cut a document."""
         asked = self.settings.model_dump(mode="json", exclude={"kind", "dimensions", "generator"})
-        generator = self.settings.generator
         return {
-            "rater": "judge", "version": 1, "name": self.name, "settings": asked,
-            "rubrics": [_request_hash(rubric, self.settings) for rubric in self.rubrics],
-            "generator": {
-                "weights": self.weights, "dtype": resolved_dtype(generator.dtype),
-                "max_context": generator.max_context,
-            },
+            "rater": "judge", "version": 2, "name": self.name, "settings": asked,
+            "rubrics": [fingerprint(_request(rubric, "", self.settings)) for rubric in self.rubrics],
+            "generator": {**self.model, "max_context": self.settings.generator.max_context},
         }  # fmt: skip
 
     def rate(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Score n documents; null for a null or blank text and where no answer had a score. Loads the model once.
+        """Score n documents; null for a null or blank text and where no answer had a score. Opens the model once, and
+        loads it when a first answer is not stored.
 
         Raises ArtifactError when the model is not the one the rater was made for.
         """
-        generator = _loaded(self.settings.generator, self.log)
-        if generator.identity["weights"] != self.weights:
+        generator = _opened(self.settings.generator, self.log)
+        if dict(generator.identity) != dict(self.model):
             raise ArtifactError(
                 "the judge's model was changed after it was chosen",
-                expected=f"weights {self.weights}", found=f"weights {generator.identity['weights']}",
+                expected=canonical(dict(self.model)), found=canonical(dict(generator.identity)),
                 where=self.settings.generator.model, fix="run the same command again, which judges with the new one",
             )  # fmt: skip
         texts = batch.column("text").to_pylist()
         columns, counts = [], Counter[str]()
-        for rubric in self.rubrics:
-            judged = judge(texts, rubric, self.settings, generator, self.cache)
-            columns.append(pa.array(judged.scores, pa.float32()))
-            counts.update({f"{rubric.name}_{what}": n for what, n in judged.counts.items()})
+        with closing(GenerationCache(self.cache, generator=generator.identity)) as cache:
+            for rubric in self.rubrics:
+                judged = judge(texts, rubric, self.settings, generator, cache)
+                columns.append(pa.array(judged.scores, pa.float32()))
+                counts.update({f"{rubric.name}_{what}": n for what, n in judged.counts.items()})
         return with_counts(pa.record_batch(columns, names=[score.name for score in self.scores]), counts)
 
 
@@ -148,7 +147,8 @@ class Judged:
     """What came of n texts: a score or null each, the mass of the levels (soft labels; else null), and counts.
 
     Counts of texts: `scored`, `blank`, and `failed` (asked, and still null). Counts of answers: `refused`,
-    `truncated`, `out_of_range`, `unparsed` (hard labels), `no_score_token` (soft labels), `asked_again`.
+    `truncated`, `out_of_range`, `unparsed` (hard labels), `no_score_token` (soft labels), `unanswered` (none came),
+    `asked_again`.
     """
 
     scores: list[float | None]
@@ -157,51 +157,54 @@ class Judged:
 
 
 def judge(
-    texts: Sequence[str | None], rubric: Rubric, settings: JudgeSettings, generator: Generator, cache: Path
+    texts: Sequence[str | None], rubric: Rubric, settings: JudgeSettings, generator: Generator, cache: GenerationCache
 ) -> Judged:
-    """Judge n texts by one rubric; answers come from the cache folder or from the generator, and are kept."""
-    request_hash = _request_hash(rubric, settings)
-    stored = GenerationCache(cache, generator=generator.identity, request_hash=request_hash)
+    """Judge n texts by one rubric; answers come from the cache or from the generator, and are kept."""
     room = generator.max_context - _longest_answer(settings)
-    cuts = {
-        i: cut_document(
-            rubric, text, _form(settings), max_characters=settings.max_characters, room=room, generator=generator
+    requests = {
+        i: _request(
+            rubric,
+            cut_document(
+                rubric, text, _form(settings), max_characters=settings.max_characters, room=room, generator=generator
+            ),
+            settings,
         )
         for i, text in enumerate(texts)
         if text and text.strip()
     }
     scores: list[float | None] = [None] * len(texts)
     masses: list[float | None] = [None] * len(texts)
-    counts = Counter(blank=len(texts) - len(cuts))
-    open_rows = list(cuts)
+    counts = Counter(blank=len(texts) - len(requests))
+    open_rows = list(requests)
     for attempt in range(settings.attempts if settings.labels == "hard" else 1):
         counts["asked_again"] += len(open_rows) if attempt else 0
         keys = {
-            i: cache_key(
-                generator=generator.identity, request_hash=request_hash, document_id="", chunk=cuts[i], rollout=attempt
-            )
+            i: cache_key(generator=generator.identity, request=requests[i], document_id="", rollout=attempt)
             for i in open_rows
         }
-        asked = {key: _request(rubric, cuts[i], settings) for i, key in keys.items()}
-        found = answers(asked, generator, stored, seed=settings.seed, batch_size=settings.batch_size)
+        asked = {key: requests[i] for i, key in keys.items()}
+        found = answers(
+            asked, generator, cache, seed=settings.seed, batch_size=settings.batch_size, keep="batch"
+        )  # as a batch: scores must not depend on what ran beside what before and after a kill
         for i, key in keys.items():
-            scores[i], failure = _score(found[key], rubric, settings)
-            masses[i] = mass_of(found[key].choices or {}) if settings.labels == "soft" else None
+            scores[i], masses[i], failure = _score(found[key], rubric, settings)
             counts.update([failure] if failure else [])
         open_rows = [i for i in open_rows if scores[i] is None]
     counts["failed"] = len(open_rows)
-    counts["scored"] = len(cuts) - len(open_rows)
+    counts["scored"] = len(requests) - len(open_rows)
     return Judged(scores, masses, {what: n for what, n in sorted(counts.items()) if n})
 
 
-def _score(answer: Generation, rubric: Rubric, settings: JudgeSettings) -> tuple[float | None, str | None]:
-    """The score of one answer, or why there is none."""
+def _score(answer: Answer, rubric: Rubric, settings: JudgeSettings) -> tuple[float | None, float | None, str | None]:
+    """The score of one answer, or why there is none (the last of the three); and the mass of the levels."""
+    if isinstance(answer, Unanswered):
+        return None, None, "unanswered"
     if settings.labels == "soft":
         assert answer.choices is not None
         level = expected_level(answer.choices, rubric, least_mass=settings.least_mass)
-        return level, "no_score_token" if level is None else None
+        return level, mass_of(answer.choices), "no_score_token" if level is None else None
     parsed = parse(answer, rubric)
-    return None if parsed.score is None else float(parsed.score), parsed.failure
+    return None if parsed.score is None else float(parsed.score), None, parsed.failure
 
 
 def _request(rubric: Rubric, document: str, settings: JudgeSettings) -> GenerationRequest:
@@ -213,11 +216,6 @@ def _request(rubric: Rubric, document: str, settings: JudgeSettings) -> Generati
     return GenerationRequest(chat, length, Decoding(temperature=0), opening=opening(rubric), choices=levels)
 
 
-def _request_hash(rubric: Rubric, settings: JudgeSettings) -> str:
-    """Identity of everything that shapes a request, except the document."""
-    return fingerprint(_request(rubric, "", settings))
-
-
 def _form(settings: JudgeSettings) -> Form:
     return "reason_then_score" if settings.reason else "score"
 
@@ -227,6 +225,6 @@ def _longest_answer(settings: JudgeSettings) -> int:
 
 
 @lru_cache(maxsize=1)
-def _loaded(settings: VllmSettings, log: Path) -> VllmGenerator:
-    """The model, loaded once a process; it is freed when the process ends."""
-    return VllmGenerator(settings, log=log)
+def _opened(settings: AnySettings, log: Path) -> Generator:
+    """The generator, opened once a process; it is freed when the process ends."""
+    return open_generator(settings, log=log)

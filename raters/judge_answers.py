@@ -17,7 +17,7 @@ from functools import cache
 from typing import Literal
 
 from raters.judge_prompt import Rubric
-from rephrase.gates.judging import refusals
+from rephrase.gates.refusals import refusals
 from rephrase.generator import Generation
 
 Failure = Literal["refused", "truncated", "out_of_range", "unparsed"]
@@ -45,10 +45,10 @@ def parse(answer: Generation, rubric: Rubric) -> Parsed:
     heads = list(_head(rubric.name).finditer(answer.text))
     line, newline, _ = answer.text[heads[-1].end() :].partition("\n") if heads else ("", "", "")
     if not newline and answer.finish_reason == "length":
-        return Parsed(None, "refused" if refusals(answer.text) else "truncated")  # a score might have been cut, too
+        return Parsed(None, "refused" if refusals(answer.text, "") else "truncated")  # a score might have been cut, too
     value = _VALUE.fullmatch(line)
     if value is None or (value["scale"] and int(value["scale"]) != rubric.high):
-        return Parsed(None, "refused" if refusals(answer.text) else "unparsed")
+        return Parsed(None, "refused" if refusals(answer.text, "") else "unparsed")
     score = int(value["number"])
     return Parsed(score, None) if rubric.low <= score <= rubric.high else Parsed(None, "out_of_range")
 

@@ -3,21 +3,33 @@
 How it is used:  with closing(open_generator(settings, log=log)) as generator: generator.generate(requests, seed=0)
 """
 
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Tag
 
 from rephrase.generator import Generator
 from rephrase.server_settings import ServerSettings
 from rephrase.vllm_engine import VllmGenerator, vllm_identity
 from rephrase.vllm_settings import VllmSettings
 
-AnyGenerator = Annotated[VllmSettings | ServerSettings, Field(discriminator="kind")]
-"""Settings of a generator, told apart by `kind`: `vllm` or `server`."""
+AnySettings = VllmSettings | ServerSettings
 
 
-def open_generator(settings: VllmSettings | ServerSettings, *, log: Path) -> Generator:
+def _kind(given: Any) -> str:
+    return str(given.get("kind", "vllm") if isinstance(given, Mapping) else given.kind)
+
+
+AnyGenerator = Annotated[
+    Annotated[VllmSettings, Tag("vllm")] | Annotated[ServerSettings, Tag("server")], Discriminator(_kind)
+]
+"""Settings of a generator, told apart by `kind`: `vllm`, also where none is given, or `server`."""
+
+
+def open_generator(settings: AnySettings, *, log: Path) -> Generator:
     """A generator that has loaded nothing yet; whoever opens it closes it.
 
     Args:
@@ -34,13 +46,22 @@ def open_generator(settings: VllmSettings | ServerSettings, *, log: Path) -> Gen
     return ServerGenerator(settings, log=log)
 
 
-def generator_identity(settings: VllmSettings | ServerSettings) -> dict[str, str]:
+def generator_identity(settings: AnySettings) -> dict[str, str]:
     """What all cache keys and manifests say of it, without an engine; a server is asked.
 
     Raises as `open_generator` does.
     """
     if isinstance(settings, VllmSettings):
         return vllm_identity(settings)
-    from rephrase.server_generator import server_identity
+    with closing(open_generator(settings, log=Path(os.devnull))) as client:
+        return dict(client.identity)
 
-    return dict(server_identity(settings))
+
+def found_beside(settings: AnySettings, place: Callable[[Path], Path]) -> AnySettings:
+    """The settings with a model's folder given relative to a recipe; `place` says where that would be."""
+    name = "model" if isinstance(settings, VllmSettings) else "tokenizer"
+    given = getattr(settings, name)
+    beside = place(Path(given)) if given else None
+    return (
+        settings.model_copy(update={name: str(beside)}) if beside and (beside / "config.json").is_file() else settings
+    )

