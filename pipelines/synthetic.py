@@ -1,8 +1,8 @@
 """Real and rephrased text in one mixture: how much of it is rephrased, and whether a document may meet its rephrasing.
 
-WRAP trains on a document and on its rephrasing (`pairing: same`, arXiv 2401.16380); `disjoint` leaves a document out when
-it was rephrased, so that each content is there once. Rephrasing cannot add what a source lacks and costs breadth, so a
-mixture that is almost all rephrased is refused unless it is asked for.
+WRAP trains on a document and on its rephrasing (`pairing: same`, arXiv 2401.16380); `disjoint` leaves a document out
+where it was rephrased, so that each content is there once. Rephrasing cannot add what a source lacks and costs breadth:
+a mixture that is almost all rephrased is refused unless it is asked for.
 
 How it is used: `check_share(candidates, allocation, settings.max_synthetic)`.
 """

@@ -1,7 +1,7 @@
 """From attempts to documents: which chunks count, what they are joined to, and why a document was not kept.
 
 Works on whole batches of settled documents, column by column; a document's text is joined from its kept chunks in their
-order, as its style says (reference: the rejoining rules of Nemotron-CC, arXiv 2412.02595, and `on_reject` of the style).
+order, as its style says (the rejoining of Nemotron-CC, arXiv 2412.02595, and the style's own `on_reject`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,9 @@ import pyarrow.compute as pc
 from corpus.documents import document_id, documents
 from rephrase.attempts import ATTEMPT_SCHEMA, OUTCOME_SCHEMA
 from rephrase.course import Bench
+from rephrase.gates.across import judge_duplicates
+from rephrase.gates.judging import Verdict
+from rephrase.near_duplicates import suspects
 from rephrase.style import Style
 
 
@@ -41,6 +44,7 @@ def assemble(batch: pa.RecordBatch | pa.Table, settled: pa.Table, style: Style, 
     """Documents, attempts and outcomes of n documents from their n rows of SETTLED_SCHEMA, in the same order."""
     ids, texts = batch.column("id").to_pylist(), batch.column("text").to_pylist()
     attempts, parents = _flat(settled, ids, texts, style)
+    attempts = _without_duplicates(attempts, settled, style)
     pieces = _pieces(attempts, parents, len(ids))
     outcomes = [_outcome(name, text, its, style) for name, text, its in zip(ids, texts, pieces, strict=True)]
     kept = [row for row, outcome in enumerate(outcomes) if outcome["reason"] is None]
@@ -66,6 +70,28 @@ def _flat(settled: pa.Table, ids: Sequence[str], texts: Sequence[str], style: St
     }
     columns = [given[name] if name in given else flat.column(name) for name in ATTEMPT_SCHEMA.names]
     return pa.Table.from_arrays(columns, schema=ATTEMPT_SCHEMA), rows
+
+
+def _without_duplicates(attempts: pa.Table, settled: pa.Table, style: Style) -> pa.Table:
+    """The attempts, near-duplicates of an earlier output among them marked: this depends on the whole batch."""
+    sketches = pc.list_flatten(settled.column("attempts").combine_chunks()).field("sketch")
+    places = [place for place in suspects(sketches).tolist() if not attempts.column("superseded")[place].as_py()]
+    if not places:
+        return attempts
+    rows = attempts.take(pa.array(places, pa.int64())).to_pylist()
+    values = [{gate["key"]: gate["value"] for gate in row["gates"]} for row in rows]
+    pairs = [
+        (row["source_text"].strip(), Verdict(row["output_text"], value, None))
+        for row, value in zip(rows, values, strict=True)
+    ]
+    gates, reasons = attempts.column("gates").to_pylist(), attempts.column("reason").to_pylist()
+    for place, verdict in zip(places, judge_duplicates(pairs, style), strict=True):
+        gates[place] = [{"key": gate, "value": value} for gate, value in verdict.values.items()]
+        reasons[place] = verdict.reason
+    for name, column in (("gates", gates), ("reason", reasons)):
+        field = ATTEMPT_SCHEMA.field(name)
+        attempts = attempts.set_column(ATTEMPT_SCHEMA.get_field_index(name), field, pa.array(column, field.type))
+    return attempts
 
 
 def _pieces(attempts: pa.Table, parents: Sequence[int], n: int) -> list[list[_Piece]]:

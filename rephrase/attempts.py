@@ -14,6 +14,7 @@ from corpus.documents import names_to
 from rephrase.chunking import Chunk, Drop
 from rephrase.gates.judging import Verdict
 from rephrase.generator import Answer, Generation
+from rephrase.near_duplicates import sketch
 
 ATTEMPT_SCHEMA = pa.schema(
     [
@@ -78,7 +79,8 @@ class Attempt:
 
 
 def attempt_rows(attempts: Sequence[Attempt], drops: Sequence[Drop]) -> list[dict[str, Any]]:
-    """The rows of one document, as ATTEMPT_SCHEMA has them, less what the document itself gives (id, style, source)."""
+    """The rows of one document as ATTEMPT_SCHEMA has them, less what the document itself gives (id, style, source), and
+    with the sketch of each output that no gate failed."""
     n_chunks = len({attempt.index for attempt in attempts})
     last = {(attempt.index, attempt.step): attempt.number for attempt in attempts}
     sent = [_sent(n_chunks, attempt, last[attempt.index, attempt.step]) for attempt in attempts]
@@ -87,6 +89,7 @@ def attempt_rows(attempts: Sequence[Attempt], drops: Sequence[Drop]) -> list[dic
 
 def _sent(n_chunks: int, attempt: Attempt, last: int) -> dict[str, Any]:
     answer = attempt.answer if isinstance(attempt.answer, Generation) else None
+    counts = attempt.verdict.reason is None and not attempt.step
     return {
         "chunk_index": attempt.index,
         "n_chunks": n_chunks,
@@ -102,6 +105,7 @@ def _sent(n_chunks: int, attempt: Attempt, last: int) -> dict[str, Any]:
         "gates": [{"key": gate, "value": value} for gate, value in attempt.verdict.values.items()],
         "reason": attempt.verdict.reason,
         "output_text": attempt.verdict.text,
+        "sketch": sketch(attempt.verdict.text) if counts else None,
     }
 
 

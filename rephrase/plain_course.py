@@ -1,24 +1,21 @@
 """The course of most styles: cut a document, ask once for each chunk, and ask again where a second try may help.
 
-Two failures are worth a second try: an output cut at its limit (again with half as many tokens more) and an output that
-is not in the form that was asked for (another draw). Every other failure would come again. Each try is recorded.
+Which failures are worth another try is said in rephrase/retrying.py. Each try is recorded.
 """
 
 import dataclasses
-import math
 
 from corpus.errors import ConfigError
 from rephrase.attempts import Attempt
 from rephrase.chunking import Chunk, Drop, split
 from rephrase.course import Ask, Bench, Course, Made, Source
 from rephrase.gates.judging import Passage, judge
-from rephrase.generator import Answer, GenerationRequest, Generator
+from rephrase.generator import Answer, Generator
 from rephrase.parsers.pairs import finished_text
+from rephrase.retrying import TRIES, again, longer
 from rephrase.style import Style
 
 SPARE_TOKENS = 2  # a prompt of joined parts can be a token or two longer than the sum of its parts
-TRIES = 16  # more than any chunk is tried, so that tries and rollouts make one number
-MORE_TOKENS = 1.5
 
 
 def plain_course(source: Source, style: Style, bench: Bench) -> Course:
@@ -30,7 +27,7 @@ def plain_course(source: Source, style: Style, bench: Bench) -> Course:
         answers = yield [_ask(source, chunks[i], tries[i], style, bench) for i in open_chunks]
         for i, answer in zip(open_chunks, answers, strict=True):
             tries[i].append(_judged(source, chunks[i], i, len(tries[i]), answer, style, bench))
-        open_chunks = [i for i in open_chunks if _again(tries[i], style)]
+        open_chunks = [i for i in open_chunks if again(tries[i], style)]
     return Made(tuple(attempt for tried in tries for attempt in tried), tuple(drops))
 
 
@@ -70,15 +67,7 @@ def _unwanted(text: str, style: Style, generator: Generator) -> Drop | None:
 def _ask(source: Source, chunk: Chunk, tried: list[Attempt], style: Style, bench: Bench) -> Ask:
     body = source.text[chunk.start : chunk.end].strip()
     request = style.request(body, bench.generator.count_tokens(body))
-    for attempt in tried:
-        if attempt.verdict.reason == "finished":
-            request = _longer(request, bench.generator)
-    return Ask(request, bench.rollout * TRIES + len(tried))
-
-
-def _longer(request: GenerationRequest, generator: Generator) -> GenerationRequest:
-    room = generator.max_context - generator.count_prompt(request.messages, request.opening)
-    return dataclasses.replace(request, max_tokens=min(room, math.ceil(MORE_TOKENS * request.max_tokens)))
+    return Ask(longer(request, tried, bench.generator), bench.rollout * TRIES + len(tried))
 
 
 def _judged(
@@ -93,9 +82,3 @@ def _judged(
         )
         verdict = dataclasses.replace(verdict, text=text)
     return Attempt(chunk, index, answer, verdict, number)
-
-
-def _again(tried: list[Attempt], style: Style) -> bool:
-    reason = tried[-1].verdict.reason
-    allowed = style.retry.model_dump().get(reason or "", 0)
-    return sum(attempt.verdict.reason == reason for attempt in tried) <= allowed and len(tried) < TRIES

@@ -11,6 +11,7 @@ How it is used:
     made = rephrase_documents(batch, style, bench, cache, settled)
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from rephrase.attempts import attempt_rows
 from rephrase.cache import GenerationCache
 from rephrase.course import Bench, Made, Source
 from rephrase.courses import course_of
-from rephrase.gates.across import judge_across
+from rephrase.gates.across import judge_duplicates, judge_meaning
 from rephrase.generator import Generator, Unanswered
 from rephrase.settled import SETTLED_SCHEMA, Settled
 from rephrase.style import Style
@@ -73,7 +74,7 @@ def rephrase_documents(
         sources = [_source(row) for row in batch.take(pa.array(fresh, pa.int64())).to_pylist()]
         courses = {source.id: course_of(style)(source, style, bench) for source in sources}
         made = run_courses(courses, bench, cache, batch_size=batch_size, progress=progress)
-        made = _with_meaning(made, {source.id: source.text for source in sources}, style, bench)
+        made = _judged_dearly(made, {source.id: source.text for source in sources}, style, bench)
         rows = [_settled_row(keys[row], made[ids[row]]) for row in fresh]
         settled.keep([rows[i] for i, row in enumerate(fresh) if _is_answered(made[ids[row]])])
         place |= {row["key"]: known.num_rows + i for i, row in enumerate(rows)}
@@ -89,6 +90,27 @@ def _check_ids(ids: Sequence[str]) -> None:
 
 def _source(row: Mapping[str, Any]) -> Source:
     return Source(row["id"], row["text"], row["lang"], {item["key"]: item["value"] for item in row["meta"] or ()})
+
+
+def _judged_dearly(made: Mapping[str, Made], texts: Mapping[str, str], style: Style, bench: Bench) -> dict[str, Made]:
+    """The same with the meaning of each output that no other gate failed, and its likeness to its own source."""
+    places = [
+        (name, i)
+        for name, one in made.items()
+        for i, attempt in enumerate(one.attempts)
+        if attempt.verdict.reason is None and not attempt.step
+    ]
+    attempts = [made[name].attempts[i] for name, i in places]
+    sources = [
+        texts[name][one.chunk.start : one.chunk.end].strip() for (name, _), one in zip(places, attempts, strict=True)
+    ]
+    pairs = list(zip(sources, (attempt.verdict for attempt in attempts), strict=True))
+    verdicts = judge_meaning(pairs, style, bench.instruments)
+    verdicts = [judge_duplicates([pair], style)[0] for pair in zip(sources, verdicts, strict=True)]
+    judged = {name: list(one.attempts) for name, one in made.items()}
+    for (name, i), verdict in zip(places, verdicts, strict=True):
+        judged[name][i] = dataclasses.replace(judged[name][i], verdict=verdict)
+    return {name: dataclasses.replace(one, attempts=tuple(judged[name])) for name, one in made.items()}
 
 
 def _is_answered(made: Made) -> bool:

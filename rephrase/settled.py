@@ -24,7 +24,9 @@ MEASURES = 1  # raise it when cutting, cleaning or a gate's measure changes
 OF_DOCUMENT = ("parent_id", "style", "source_text")
 """The columns of ATTEMPT_SCHEMA that the document itself gives."""
 
-_ATTEMPT = pa.struct([field for field in ATTEMPT_SCHEMA if field.name not in OF_DOCUMENT])
+_ATTEMPT = pa.struct(
+    [*(field for field in ATTEMPT_SCHEMA if field.name not in OF_DOCUMENT), pa.field("sketch", pa.list_(pa.int64()))]
+)
 SETTLED_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -32,7 +34,8 @@ SETTLED_SCHEMA = pa.schema(
         pa.field("meta", names_to(pa.string())),
     ]
 )
-"""One row a document: its attempts in order, and what its course says of it."""
+"""One row a document: its attempts in order, and what its course says of it. `sketch`: of an output that no gate
+failed, what finds its near-duplicates (rephrase/near_duplicates.py)."""
 
 
 class Settled:
