@@ -65,11 +65,13 @@ class TableForm:
 
     Args:
         rows: of a row group; level: of zstd; dictionary: the columns worth encoding as one, or all.
+        checksums: of each page, so that a damaged text is an error and not another text.
     """
 
     rows: int = ROW_GROUP_ROWS
     level: int = 3
     dictionary: tuple[str, ...] | Literal["all"] = "all"
+    checksums: bool = False
 
 
 _DOCUMENTS = TableForm()
@@ -81,7 +83,12 @@ class TableWriter:
     def __init__(self, path: Path, schema: pa.Schema, form: TableForm = _DOCUMENTS) -> None:
         dictionary = True if form.dictionary == "all" else list(form.dictionary)
         self._writer = pq.ParquetWriter(
-            path, schema, compression="zstd", compression_level=form.level, use_dictionary=dictionary
+            path,
+            schema,
+            compression="zstd",
+            compression_level=form.level,
+            use_dictionary=dictionary,
+            write_page_checksum=form.checksums,
         )
         self._schema, self._group = schema, form.rows
         self._waiting: list[pa.RecordBatch] = []

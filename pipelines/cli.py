@@ -11,12 +11,16 @@ import typer
 
 from corpus.errors import GradatimError
 from corpus.version import VERSION
+from pipelines.cli_cache import cache
 from pipelines.cli_evaluate import compare, evaluate, forgetting
 from pipelines.cli_merge import merge
 from pipelines.cli_mix import mix
 from pipelines.cli_options import DEFAULT, Master, Runtime, Workers, Workspace
 from pipelines.cli_orders import export, order, pack, reorder
 from pipelines.cli_plan import plan
+from pipelines.cli_rephrase import rephrase
+from pipelines.cli_serve import serve
+from pipelines.cli_skills import skill_pairs
 from pipelines.cli_train import train
 
 app = typer.Typer(
@@ -29,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(cache)
 app.add_typer(mix)
 app.add_typer(plan)
 
@@ -218,7 +223,20 @@ def select(
     select_command(documents, workspace, Ranked(by, weights), options, engine, name=name)
 
 
-for command in (order, pack, export, reorder, train, merge, evaluate, compare, forgetting):
+for command in (
+    rephrase,
+    order,
+    pack,
+    export,
+    reorder,
+    train,
+    merge,
+    evaluate,
+    compare,
+    forgetting,
+    serve,
+    skill_pairs,
+):
     app.command()(command)
 
 

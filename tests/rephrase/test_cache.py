@@ -1,29 +1,41 @@
-"""A stored output is found again whatever was grouped with it, and a file is there whole or not at all."""
+"""A stored output is found again by what was asked, whoever stored it; who died with what in flight is known."""
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import xxhash
 
-from corpus.errors import ArtifactError
-from rephrase.cache import GenerationCache, cache_key
-from rephrase.generator import Generation
+from corpus.fingerprints import canonical, fingerprint
+from rephrase.cache import IDENTITY, GenerationCache, cache_key
+from rephrase.generator import Decoding, Generation, GenerationRequest, Message
+from rephrase.sent_requests import Deaths
 
-PARTS = {
-    "generator": {"model": "m", "weights": "0"},
-    "request_hash": "r",
-    "document_id": "d",
-    "chunk": "some text",
-    "rollout": 0,
-}
+CHAT = (Message("system", "s"), Message("user", "text \U0001f600\n"))
+REQUEST = GenerationRequest(CHAT, 9, Decoding(temperature=0.5, stop=("x",)), "Sure:", ("a",))
+PARTS = {"generator": {"model": "m", "weights": "0"}, "request": REQUEST, "document_id": "d", "rollout": 0}
+
+
+def changed(**fields):
+    return dataclasses.replace(REQUEST, **fields)
 
 
 @pytest.mark.parametrize(
     ("part", "other"),
     [
         ("generator", {"model": "m", "weights": "1"}),
-        ("request_hash", "s"),
+        ("request", changed(messages=(Message("system", "s"), Message("user", "text")))),
+        ("request", changed(messages=(Message("user", "s"), Message("user", "text \U0001f600\n")))),
+        ("request", changed(messages=REQUEST.messages[1:])),
+        ("request", changed(max_tokens=10)),
+        ("request", changed(decoding=Decoding(temperature=0.6, stop=("x",)))),
+        ("request", changed(opening="Sure")),
+        ("request", changed(choices=("a", "b"))),
         ("document_id", "e"),
-        ("chunk", "some text."),
         ("rollout", 1),
     ],
 )
@@ -32,50 +44,118 @@ def test_every_part_of_a_key_counts(part, other):
     assert cache_key(**PARTS) != cache_key(**{**PARTS, part: other})
 
 
-def a_cache(folder, **changes):
-    return GenerationCache(folder, **{"generator": {"model": "m"}, "request_hash": "r", **changes})
+def test_a_key_is_the_hash_of_the_canonical_json_of_everything_asked():
+    assert cache_key(**PARTS) == xxhash.xxh3_128_hexdigest(canonical(PARTS).encode())
+    assert cache_key(**PARTS) == "a3186a788e40612da8488812ff621f12"
 
 
-def test_stored_outputs_are_found_by_a_fresh_cache_and_only_by_the_same_kind(tmp_path):
-    outputs = {"k1": Generation("one \U0001f600\n", "stop", 3, 4), "k2": Generation("", "length", 5, 0)}
-    a_cache(tmp_path).store(outputs)
-    assert a_cache(tmp_path).find(["k2", "k1", "k3"]) == outputs
-    assert a_cache(tmp_path, generator={"model": "n"}).find(["k1"]) == {}
-    assert a_cache(tmp_path, request_hash="s").find(["k1"]) == {}
+def key(name):
+    return xxhash.xxh3_128_hexdigest(str(name))
 
 
-def test_log_probabilities_are_kept_and_files_older_than_them_are_read(tmp_path):
-    new = {"k2": Generation("3", "length", 9, 1, {"0": -0.1, "3": -2.302585092994046})}
-    a_cache(tmp_path).store(new)
-    old = {"key": "k1", "text": "one", "finish_reason": "stop", "n_in": 3, "n_out": 4}
-    folder = next(tmp_path.rglob("*.parquet")).parent
-    pq.write_table(pa.Table.from_pylist([old]), folder / "0000000000000000.parquet")
-    assert a_cache(tmp_path).find(["k1", "k2"]) == {**new, "k1": Generation("one", "stop", 3, 4)}
+def a_cache(folder, **generator):
+    return GenerationCache(folder, generator={"model": "m", **generator})
 
 
-def test_what_was_stored_before_is_found_under_the_same_key_in_the_same_folder(tmp_path):
-    assert cache_key(**PARTS) == "9d5270cef867eb5e95b0e8a4cb897ecd"
-    a_cache(tmp_path).store({"k": Generation("x", "stop", 1, 1)})
-    assert [path.name for path in tmp_path.iterdir()] == ["f4d6d0fb4ef8d5e3"]
-
-
-def test_a_cache_sees_what_it_stored_itself_and_storing_twice_adds_no_file(tmp_path):
+def test_stored_outputs_are_found_by_a_fresh_cache_of_the_same_generator_only(tmp_path):
+    outputs = {
+        key(1): Generation("one \U0001f600\n", "stop", 3, 4),
+        key(2): Generation("", "length", 5, 0),
+        key(3): Generation("3", "length", 9, 1, {"0": -0.1, "3": -2.302585092994046, "4": float("-inf")}),
+        key(4): Generation("4", "length", 9, 1, {}),
+    }
     cache = a_cache(tmp_path)
-    assert cache.find(["k"]) == {}
-    for _ in range(2):
-        cache.store({"k": Generation("x", "stop", 1, 1)})
-    assert cache.find(["k"])["k"].text == "x"
-    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    assert cache.find(list(outputs)) == {}
+    cache.store(outputs)
+    for _ in range(2):  # from a log, then from a segment
+        found = a_cache(tmp_path).find([key(2), key(1), key(9), key(3), key(4)])
+        assert found == outputs
+        assert list(found) == [key(2), key(1), key(3), key(4)]
+        cache.close()
+    assert a_cache(tmp_path, weights="1").find([key(1)]) == {}
+    assert [path.name for path in tmp_path.iterdir()] == [fingerprint({"model": "m"})]
+    assert json.loads((cache.folder / IDENTITY).read_text()) == {"model": "m"}
+
+
+def test_a_cache_sees_what_it_stored_itself_and_storing_again_changes_nothing(tmp_path):
+    cache = a_cache(tmp_path)
     cache.store({})
-    assert len(list(tmp_path.rglob("*"))) == 2
+    for text in ("first", "second"):
+        cache.store({key(1): Generation(text, "stop", 1, 1)})
+    assert cache.find([key(1)])[key(1)].text == "first"
 
 
-def test_a_half_written_file_is_not_read_and_a_damaged_one_is_named(tmp_path):
-    a_cache(tmp_path).store({"k": Generation("x", "stop", 1, 1)})
-    stored = next(tmp_path.rglob("*.parquet"))
-    stored.with_name(f".{stored.name}.1.writing").write_bytes(b"half")
-    assert set(a_cache(tmp_path).find(["k"])) == {"k"}
-    stored.write_bytes(stored.read_bytes()[:-7])
-    with pytest.raises(ArtifactError, match="cannot be read") as error:
-        a_cache(tmp_path).find(["k"])
-    assert error.value.where == str(stored)
+# --------------------------------------------------------------------------------------------- deaths
+
+CHILD = """
+import os, signal, sys
+sys.path.insert(0, {repository!r})
+from pathlib import Path
+from rephrase.cache import GenerationCache
+from rephrase.generator import Generation
+cache = GenerationCache(Path({folder!r}), generator={{"model": "m"}})
+{code}
+"""
+
+
+def child(folder, code):
+    script = CHILD.format(repository=str(Path(__file__).parents[2]), folder=str(folder), code=code)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+
+
+def sent_files(folder):
+    return sorted(folder.rglob("sent-*"))
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGSEGV)"],
+)
+def test_who_was_in_flight_at_a_death_is_known_until_it_is_answered(tmp_path, end):
+    sent = [key(i) for i in range(3)]
+    child(tmp_path, f"cache.mark_sent({sent!r}); cache.store({{{sent[0]!r}: Generation('x', 'stop', 1, 1)}}); {end}")
+    cache = a_cache(tmp_path)
+    assert cache.find(sent).keys() == {sent[0]}
+    assert cache.deaths([*sent, key(9)]) == {sent[1]: Deaths(1, 3, 3), sent[2]: Deaths(1, 3, 3)}
+    child(tmp_path, f"cache.mark_sent([{sent[1]!r}]); {end}")
+    assert cache.deaths(sent) == {sent[1]: Deaths(2, 1, 3), sent[2]: Deaths(1, 3, 3)}
+    cache.store({one: Generation("x", "stop", 1, 1) for one in sent[1:]})
+    assert cache.deaths(sent) == {}
+    assert sent_files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "end", ["cache.close()", "cache.mark_sent(()); os._exit(3)", "cache.mark_sent(()); cache.close()"]
+)
+def test_a_clean_end_leaves_no_suspicion(tmp_path, end):
+    child(tmp_path, f"cache.mark_sent([{key(1)!r}, {key(2)!r}]); {end}")
+    assert a_cache(tmp_path).deaths([key(1), key(2)]) == {}
+    assert sent_files(tmp_path) == []
+
+
+def test_the_requests_of_a_living_process_are_no_suspects_and_a_torn_mark_was_never_sent(tmp_path):
+    living = a_cache(tmp_path)
+    living.mark_sent([key(1)])
+    assert a_cache(tmp_path).deaths([key(1)]) == {}
+    living.mark_sent([key(2)])
+    (path,) = sent_files(tmp_path)
+    assert key(1).encode() not in path.read_bytes()
+    living.close()
+    assert sent_files(tmp_path) == []
+    child(tmp_path, f"cache.mark_sent([{key(1)!r}]); os._exit(3)")
+    (path,) = sent_files(tmp_path)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert a_cache(tmp_path).deaths([key(1)]) == {}
+    assert sent_files(tmp_path) == []
+
+
+def test_marks_cost_one_line_a_group(tmp_path, monkeypatch):
+    cache, writes = a_cache(tmp_path), []
+    cache.mark_sent([key(0)])
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: writes.append(len(data)) or real(fd, data))
+    cache.mark_sent([key(i) for i in range(500)])
+    cache.mark_sent(())
+    assert len(writes) == 1
+    monkeypatch.undo()
+    cache.close()
