@@ -34,9 +34,15 @@ _BARE_MAP, _BARE_PATH = "{map}\n\n{path}", "{path}"
 _STEP = " > "
 
 
-def outline(mindmap: MindMap) -> str:
-    """The map as an indented list: the scope on a line of its own, then the aspects, two blanks more a level."""
-    return "\n".join([mindmap.scope, *_lines(mindmap.aspects, None, 0)])
+def outline(mindmap: MindMap, max_lines: int | None = None) -> str:
+    """The map as an indented list: the scope on a line of its own, then the aspects, two blanks more a level.
+
+    Of a map with more lines than `max_lines` the first ones, and a last one that says how many are missing.
+    """
+    lines = [mindmap.scope, *_lines(mindmap.aspects, None, 0)]
+    if max_lines is not None and len(lines) > max_lines:
+        lines[max_lines - 1 :] = [f"... ({len(lines) - max_lines + 1:,} more)"]
+    return "\n".join(lines)
 
 
 def path_name(path: tuple[str, ...]) -> str:

@@ -23,7 +23,7 @@ from rephrase.structure.settings import StructureSteps
 from rephrase.style import Style
 
 TITLE_WORDS = 10
-MAX_OUTLINE = 4_000
+MAX_OUTLINE_LINES = 200
 _Merging = collections.abc.Generator[list[Ask], list[Answer], MindMap]
 
 
@@ -57,9 +57,15 @@ def structure_course(source: Source, style: Style, bench: Bench) -> Course:
 
 
 def _units(text: str, chunk: Chunk) -> list[Chunk]:
-    """The sentences of a chunk; together they are the chunk."""
-    ends = sentences(text[chunk.start : chunk.end])
-    return [Chunk(chunk.start + a, chunk.start + b, chunk.hard_split) for a, b in zip([0, *ends], ends, strict=False)]
+    """The sentences of a chunk that is not blank; together they are the chunk, and none of them is blank."""
+    units: list[Chunk] = []
+    start = chunk.start
+    for end in (chunk.start + offset for offset in sentences(text[chunk.start : chunk.end])):
+        if text[start:end].strip():
+            units.append(Chunk(start, end, chunk.hard_split))
+            start = end
+    units[-1] = Chunk(units[-1].start, chunk.end, chunk.hard_split)
+    return units
 
 
 def _section_maps(source: Source, sections: Sequence[Numbered]) -> list[MindMap]:
@@ -127,7 +133,7 @@ def _meta(mindmap: MindMap, source: Source, *, valid: bool) -> dict[str, str]:
     above = source.meta.get("taxonomy_path", "")
     return {
         "taxonomy_path": "/".join(filter(None, [above, path_name((mindmap.scope,))])),
-        "mindmap": outline(mindmap)[:MAX_OUTLINE],
+        "mindmap": outline(mindmap, MAX_OUTLINE_LINES),
         "n_levels": str(levels(mindmap)),
         "valid": "true" if valid else "false",
     }

@@ -320,5 +320,10 @@ def test_the_wording_depends_on_seed_and_key_alone():
     assert prefix_of(bare, BODY) == "- hulls\n  - wood\n  - iron\n- sails\n\nships > hulls > iron"
 
 
+def test_a_long_outline_says_what_it_leaves_out():
+    assert outline(SHIPS, 5) == outline(SHIPS)
+    assert outline(SHIPS, 3) == "ships\n- hulls\n... (3 more)"
+
+
 def test_a_slash_in_a_name_is_no_border_of_a_path():
     assert path_name(("TCP/IP", "a / b")) == "TCP-IP/a - b"

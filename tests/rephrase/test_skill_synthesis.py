@@ -1,7 +1,5 @@
 """Questions for a missing skill: seeds drawn by key, solutions counted by their final answer, kept where they agree."""
 
-import gzip
-import json
 from collections import defaultdict
 
 import pytest
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 
 from corpus.documents import check_documents
 from corpus.errors import ConfigError, InputError
-from pipelines.skill_items import read_items, read_pairs
 from rephrase.course import Source
 from rephrase.courses import course_of
 from rephrase.gates.instruments import Instruments
@@ -315,28 +312,3 @@ def test_settings_that_cannot_hold_are_errors():
     ):
         with pytest.raises(ConfigError, match=message):
             course_of(style.model_copy(update={"steps": {**style.steps, **steps}}))
-
-
-def test_items_are_read_and_broken_ones_named(tmp_path):
-    rows = [{"id": f"q{i}", "question": f"What is {i} over two?", "skill": "fractions", "level": 3} for i in range(5)]
-    path = tmp_path / "items.jsonl.gz"
-    path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode() + b"\n\n"))
-    assert [item.id for item in read_items(path)] == [row["id"] for row in rows]
-    assert read_pairs(path, path, n_seeds=2).num_rows == 5
-    for broken, message in (
-        (b"", "has no question"),
-        (b"{", "not JSON"),
-        (b"[1]", "no object"),
-        (b'{"id": "a", "question": "b"}', "'skill' is missing"),
-        (b'{"id": "a", "question": " ", "skill": "c"}', "is blank"),
-        (b'{"id": 7, "question": "b", "skill": "c"}', "'id'"),
-    ):
-        path = tmp_path / "broken.jsonl"
-        path.write_bytes(broken)
-        with pytest.raises((InputError, ConfigError), match=message):
-            read_items(path)
-    damaged = gzip.compress(b"x" * 4000 + b"\n")[:-9]
-    (tmp_path / "cut.jsonl.gz").write_bytes(damaged)
-    for name, message in (("cut.jsonl.gz", "cannot be read|not JSON"), ("none.jsonl", "there is no file")):
-        with pytest.raises(InputError, match=message):
-            read_items(tmp_path / name)

@@ -13,7 +13,7 @@ from rephrase.courses import course_of, steps_model
 from rephrase.gates.instruments import Instruments
 from rephrase.generator import Generation, Unanswered
 from rephrase.structure.mindmap import read_map
-from rephrase.style import load_style, parse_style
+from rephrase.style import load_style
 from tests.rephrase.driving import a_bench, drive
 
 TEXT = " ".join(
@@ -196,6 +196,13 @@ def test_a_document_of_one_sentence_needs_no_question(scripted):
     assert made.meta["n_levels"] == "1"
 
 
+def test_blank_lines_are_no_sentences(scripted):
+    text = "\n \n" + TEXT.replace(". Sentence number 5", ".\n\n\n Sentence number 5") + "\n\n"
+    made, rounds = run(text, halves, scripted)
+    assert len(numbered(rounds[0][0].request.messages[-1].content)) == 12
+    check_invariants(made, text)
+
+
 @pytest.mark.parametrize(("text", "reason"), [(" \n ", "blank"), ("Too short.", "short_document")])
 def test_what_cannot_be_sent_is_dropped(text, reason, scripted):
     made, rounds = run(text, halves, scripted)
@@ -289,7 +296,7 @@ def test_settings_of_its_own_are_checked_before_anything_runs():
     ):
         with pytest.raises(ConfigError, match=message):
             course_of(style.model_copy(update={"steps": steps}))
-    plain = parse_style("---\nname: x\nversion: 1\nabout: x\nsystem: x\nsteps: {a: 1}\n---\n{document}", where="t")
+    plain = load_style("medium").model_copy(update={"steps": {"a": 1}})
     with pytest.raises(ConfigError, match="unknown key 'a'"):
         course_of(plain)
     assert steps_model("structure").model_validate(style.steps).retries == 3
