@@ -4,12 +4,13 @@ Which failures are worth another try is said in rephrase/retrying.py. Each try i
 """
 
 import dataclasses
+from dataclasses import dataclass
 
 from corpus.errors import ConfigError
 from rephrase.attempts import Attempt
 from rephrase.chunking import Chunk, Drop, split
 from rephrase.course import Ask, Bench, Course, Made, Source
-from rephrase.gates.judging import Passage, judge
+from rephrase.gates.judging import Passage, Verdict, judge
 from rephrase.generator import Answer, Generator
 from rephrase.parsers.pairs import finished_text
 from rephrase.retrying import TRIES, again, longer
@@ -18,15 +19,29 @@ from rephrase.style import Style
 SPARE_TOKENS = 2  # a prompt of joined parts can be a token or two longer than the sum of its parts
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A chunk with its text and its length in tokens, which is counted once."""
+
+    chunk: Chunk
+    body: str
+    n_tokens: int
+
+
 def plain_course(source: Source, style: Style, bench: Bench) -> Course:
     """One question a chunk, and retries as the style says. Raises ConfigError as `chunk_document` does."""
     chunks, drops = chunk_document(source.text, style, bench.generator)
+    bodies = [source.text[chunk.start : chunk.end].strip() for chunk in chunks]
+    pieces = [
+        _Piece(chunk, body, bench.generator.count_tokens(body)) for chunk, body in zip(chunks, bodies, strict=True)
+    ]
     tries: list[list[Attempt]] = [[] for _ in chunks]
     open_chunks = list(range(len(chunks)))
     while open_chunks:
-        answers = yield [_ask(source, chunks[i], tries[i], style, bench) for i in open_chunks]
+        answers = yield [_ask(pieces[i], tries[i], style, bench) for i in open_chunks]
         for i, answer in zip(open_chunks, answers, strict=True):
-            tries[i].append(_judged(source, chunks[i], i, len(tries[i]), answer, style, bench))
+            verdict = _judged(source, pieces[i], answer, style, bench)
+            tries[i].append(Attempt(chunks[i], i, answer, verdict, len(tries[i])))
         open_chunks = [i for i in open_chunks if again(tries[i], style)]
     return Made(tuple(attempt for tried in tries for attempt in tried), tuple(drops))
 
@@ -64,21 +79,17 @@ def _unwanted(text: str, style: Style, generator: Generator) -> Drop | None:
     return Drop(0, len(text), "long_document") if longest is not None and n_tokens > longest else None
 
 
-def _ask(source: Source, chunk: Chunk, tried: list[Attempt], style: Style, bench: Bench) -> Ask:
-    body = source.text[chunk.start : chunk.end].strip()
-    request = style.request(body, bench.generator.count_tokens(body))
-    return Ask(longer(request, tried, bench.generator), bench.rollout * TRIES + len(tried))
+def _ask(piece: _Piece, tried: list[Attempt], style: Style, bench: Bench) -> Ask:
+    request = longer(style.request(piece.body, piece.n_tokens), tried, bench.generator)
+    return Ask(request, bench.rollout * TRIES + len(tried))
 
 
-def _judged(
-    source: Source, chunk: Chunk, index: int, number: int, answer: Answer, style: Style, bench: Bench
-) -> Attempt:
-    body = source.text[chunk.start : chunk.end].strip()
-    count = bench.generator.count_tokens
-    verdict = judge(answer, Passage(body, source.lang, count), style, bench.instruments)
-    if verdict.reason is None:
-        text = finished_text(
-            style, verdict.text, count(body), f"{bench.seed}/{source.id}/{chunk.start}/{bench.rollout}"
-        )
-        verdict = dataclasses.replace(verdict, text=text)
-    return Attempt(chunk, index, answer, verdict, number)
+def _judged(source: Source, piece: _Piece, answer: Answer, style: Style, bench: Bench) -> Verdict:
+    def count(text: str) -> int:
+        return piece.n_tokens if text is piece.body else bench.generator.count_tokens(text)
+
+    verdict = judge(answer, Passage(piece.body, source.lang, count), style, bench.instruments)
+    if verdict.reason is not None:
+        return verdict
+    key = f"{bench.seed}/{source.id}/{piece.chunk.start}/{bench.rollout}"
+    return dataclasses.replace(verdict, text=finished_text(style, verdict.text, piece.n_tokens, key))
