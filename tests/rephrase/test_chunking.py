@@ -69,3 +69,72 @@ def test_blank_text_is_a_drop_and_empty_text_is_nothing():
 def test_no_room_for_text_is_an_error():
     with pytest.raises(ConfigError, match="no room"):
         split("a", budget_tokens=3, min_tokens=1, count=words)
+
+
+def pieces(text: str, **options) -> list[str]:
+    chunks, _ = split(text, **{"budget_tokens": 10, "min_tokens": 0, "count": words} | options)
+    return [text[chunk.start : chunk.end] for chunk in chunks]
+
+
+def test_a_chunk_ends_at_a_paragraph_if_it_is_half_full_by_then():
+    text = "Aa aa aa aa aa aa.\n\nBb bb. Cc cc. Dd dd dd dd dd dd."
+    assert pieces(text) == ["Aa aa aa aa aa aa.\n\n", "Bb bb. Cc cc. Dd dd dd dd dd dd."]
+    text = "Aa aa aa.\n\nBb bb. Cc cc. Dd dd dd dd dd dd. Ee."
+    assert pieces(text) == ["Aa aa aa.\n\nBb bb. Cc cc. ", "Dd dd dd dd dd dd. Ee."]
+
+
+def test_an_empty_line_is_a_better_border_than_the_end_of_a_line():
+    text = "Aa aa aa aa aa aa.\n\nBb bb.\nCc cc. Dd dd dd dd dd."
+    assert pieces(text) == ["Aa aa aa aa aa aa.\n\n", "Bb bb.\nCc cc. Dd dd dd dd dd."]
+    text = "Aa aa aa aa aa aa.\nBb bb. Cc cc dd dd. Dd dd dd dd."
+    assert pieces(text) == ["Aa aa aa aa aa aa.\n", "Bb bb. Cc cc dd dd. Dd dd dd dd."]
+
+
+def test_lines_wrapped_to_a_width_are_no_sentences():
+    text = "The long road, \nwinding through\r\nthe hills, ends\nhere.\nNext: one\n\nlast"
+    parts = [text[a:b] for a, b in zip([0, *sentences(text)], sentences(text), strict=False)]
+    assert parts == ["The long road, \nwinding through\r\nthe hills, ends\nhere.\n", "Next: one\n\n", "last"]
+
+
+@settings(deadline=None)
+@given(alphabet, st.integers(8, 40), st.integers(0, 30))
+def test_counting_many_at_once_changes_nothing(text, budget, minimum):
+    alone = split(text, budget_tokens=budget, min_tokens=minimum, count=characters)
+    many = split(
+        text, budget_tokens=budget, min_tokens=minimum, count=characters, count_many=lambda t: [len(x) for x in t]
+    )
+    assert alone == many
+
+
+TWO_MB = 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("piece", "count"),
+    [
+        ("A sentence of some words. And one more, a longer one, to go on with!\n\n", words),
+        ("word ", words),
+        ("x", characters),
+        ("\u4e2d\u6587", characters),
+        ("\u05d0\u05d1 \u05d2. ", characters),
+        ("a\n\nb\n", characters),
+        (".", characters),
+        (" ", characters),
+        ("\n", characters),
+        (". ", characters),
+    ],
+    ids=["prose", "one sentence", "one word", "chinese", "hebrew", "short lines", "dots", "blanks", "lines", "marks"],
+)
+def test_two_megabytes_are_counted_a_few_times_over_and_no_more(piece, count):
+    text = (piece * (TWO_MB // len(piece) + 1))[:TWO_MB]
+    counted = 0
+
+    def counting(part: str) -> int:
+        nonlocal counted
+        counted += len(part)
+        return count(part)
+
+    chunks, drops = split(text, budget_tokens=500, min_tokens=30, count=counting)
+    cut = sorted([*chunks, *drops], key=lambda part: part.start)
+    assert [part.start for part in cut[1:]] + [len(text)] == [part.end for part in cut]
+    assert counted < 40 * len(text)
