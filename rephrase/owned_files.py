@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from weakref import WeakSet
 
 import xxhash
 
@@ -29,25 +30,20 @@ class OwnedFile:
 
     def __init__(self, folder: Path, prefix: str, suffix: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        while True:
+        self._fd, self.n_bytes = -1, 0
+        while self._fd < 0:
             self.path = folder / f"{prefix}{unique_name()}{suffix}"
-            try:
-                with saying_when_full(self.path):
-                    self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
-            except FileExistsError:
-                continue
-            with suppress(OSError):  # no locks here: then nobody can take the file for abandoned either
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
-            if not self.gone:  # somebody may have cleaned it away between its birth and the lock
-                break
-            self.close()
-        self.process = os.getpid()
-        self.n_bytes = 0
+            with suppress(FileExistsError), saying_when_full(self.path):
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o666)
+                if not _lock_own(self._fd):  # somebody took it for abandoned between its birth and the lock
+                    self.path.unlink(missing_ok=True)
+                    self.close()
+        _owned.add(self)
 
     @property
-    def gone(self) -> bool:
-        """Whether the file was removed under its writer."""
-        return os.fstat(self._fd).st_nlink == 0
+    def usable(self) -> bool:
+        """Whether it is still this process's, and still there."""
+        return self._fd >= 0 and os.fstat(self._fd).st_nlink > 0
 
     def write(self, data: bytes) -> None:
         """Append all of the data or nothing. Raises EnvironmentProblem when the disk is full."""
@@ -70,12 +66,37 @@ class OwnedFile:
 
     def close(self) -> None:
         """Let go of the file, and of its lock."""
-        os.close(self._fd)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+_owned: WeakSet[OwnedFile] = WeakSet()
+
+
+def _disown() -> None:
+    """In a forked process: a lock lasts as long as any process has the file, and this one is not its writer."""
+    for one in list(_owned):
+        one.close()
+
+
+os.register_at_fork(after_in_child=_disown)
+
+
+def _lock_own(fd: int) -> bool:
+    """Whether a new file is still its writer's alone. Where locks do not work nobody takes it for abandoned either."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return os.fstat(fd).st_nlink > 0
 
 
 @contextmanager
 def abandoned(path: Path, *, quiet_s: float = QUIET_S) -> Iterator[bool]:
-    """Yield whether the file's writer is gone; nobody else gets True for it while the block lasts.
+    """Yield whether the file's writer is gone. Any number of processes may ask at once.
 
     `quiet_s`: seconds without a write that a file of another machine must have behind it.
     """
@@ -85,14 +106,14 @@ def abandoned(path: Path, *, quiet_s: float = QUIET_S) -> Iterator[bool]:
         yield False
         return
     try:
-        yield _locked(fd) and (machine() in path.name or time.time() - os.fstat(fd).st_mtime > quiet_s)
+        yield _unlocked(fd) and (machine() in path.name or time.time() - os.fstat(fd).st_mtime > quiet_s)
     finally:
         os.close(fd)
 
 
-def _locked(fd: int) -> bool:
+def _unlocked(fd: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return False
     return os.fstat(fd).st_nlink > 0

@@ -7,7 +7,6 @@ and passed over. Readers index the keys as the log grows and read texts only whe
 
 import base64
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -49,8 +48,8 @@ class LogWriter:
 
     @property
     def usable(self) -> bool:
-        """Whether it is still this process's, and there."""
-        return self._file.process == os.getpid() and not self._file.gone
+        """Whether it is still this process's, and still there."""
+        return self._file.usable
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store rows, all of them once this returns. Raises EnvironmentProblem when the disk is full."""
@@ -120,9 +119,9 @@ class Log:
 
     def find(self, keys: Sequence[str], _: Numbers) -> tuple[Places, Places]:
         """The row (-1: not here) and time of each key."""
-        rows = np.fromiter((self._row_of.get(key, -1) for key in keys), np.int64, len(keys))
-        times = np.array(self._times or [0], np.int64)[rows]
-        return rows, times
+        rows = [self._row_of.get(key, -1) for key in keys]
+        times = [self._times[row] if row >= 0 else 0 for row in rows]
+        return np.array(rows, np.int64), np.array(times, np.int64)
 
     def read(self, rows: Places, _: Sequence[str]) -> pa.Table:
         """The given rows, in their order. Raises FileNotFoundError when the log is gone."""

@@ -5,7 +5,6 @@ ended, the file is emptied. A process that is killed, or crashes in native code,
 is the trace. It costs one small write a group, and nothing is read while nobody died.
 """
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +34,7 @@ class SentRequests:
 
         Raises EnvironmentProblem when the disk is full.
         """
-        if self._file is not None and (self._file.process != os.getpid() or self._file.gone):
-            self._file.close()
+        if self._file is not None and not self._file.usable:
             self._file = None
         if self._file is not None:
             self._file.empty()
@@ -63,7 +61,7 @@ class SentRequests:
     def close(self) -> None:
         """Nothing is in flight, and the file goes."""
         if self._file is not None:
-            if self._file.process == os.getpid():
+            if self._file.usable:
                 self._file.path.unlink(missing_ok=True)
             self._file.close()
             self._file = None

@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
-from pathlib import Path
+import signal
+import time
 
 import pytest
 import xxhash
@@ -87,50 +87,56 @@ def test_a_cache_sees_what_it_stored_itself_and_storing_again_changes_nothing(tm
 
 # --------------------------------------------------------------------------------------------- deaths
 
-CHILD = """
-import os, signal, sys
-sys.path.insert(0, {repository!r})
-from pathlib import Path
-from rephrase.cache import GenerationCache
-from rephrase.generator import Generation
-cache = GenerationCache(Path({folder!r}), generator={{"model": "m"}})
-{code}
-"""
 
-
-def child(folder, code):
-    script = CHILD.format(repository=str(Path(__file__).parents[2]), folder=str(folder), code=code)
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+def child(folder, work):
+    """A process of its own that does `work` with a cache of the folder."""
+    process = multiprocessing.get_context("fork").Process(target=lambda: work(a_cache(folder)))
+    process.start()
+    process.join()
 
 
 def sent_files(folder):
     return sorted(folder.rglob("sent-*"))
 
 
-@pytest.mark.parametrize(
-    "end",
-    ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)", "os.kill(os.getpid(), signal.SIGSEGV)"],
-)
+def ends(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("end", [lambda: os._exit(3), ends(signal.SIGKILL)])
 def test_who_was_in_flight_at_a_death_is_known_until_it_is_answered(tmp_path, end):
     sent = [key(i) for i in range(3)]
-    child(tmp_path, f"cache.mark_sent({sent!r}); cache.store({{{sent[0]!r}: Generation('x', 'stop', 1, 1)}}); {end}")
+
+    def die_with_two_unanswered(cache):
+        cache.mark_sent(sent)
+        cache.store({sent[0]: Generation("x", "stop", 1, 1)})
+        end()
+
+    child(tmp_path, die_with_two_unanswered)
     cache = a_cache(tmp_path)
     assert cache.find(sent).keys() == {sent[0]}
     assert cache.deaths([*sent, key(9)]) == {sent[1]: Deaths(1, 3, 3), sent[2]: Deaths(1, 3, 3)}
-    child(tmp_path, f"cache.mark_sent([{sent[1]!r}]); {end}")
+    child(tmp_path, lambda dying: (dying.mark_sent([sent[1]]), end()))
     assert cache.deaths(sent) == {sent[1]: Deaths(2, 1, 3), sent[2]: Deaths(1, 3, 3)}
     cache.store({one: Generation("x", "stop", 1, 1) for one in sent[1:]})
     assert cache.deaths(sent) == {}
     assert sent_files(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "end", ["cache.close()", "cache.mark_sent(()); os._exit(3)", "cache.mark_sent(()); cache.close()"]
-)
-def test_a_clean_end_leaves_no_suspicion(tmp_path, end):
-    child(tmp_path, f"cache.mark_sent([{key(1)!r}, {key(2)!r}]); {end}")
-    assert a_cache(tmp_path).deaths([key(1), key(2)]) == {}
-    assert sent_files(tmp_path) == []
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("empties", [True, False])
+def test_a_clean_end_leaves_no_suspicion(tmp_path, closes, empties):
+    def end(cache):
+        cache.mark_sent([key(1), key(2)])
+        if empties:
+            cache.mark_sent(())
+        if closes:
+            cache.close()
+        os._exit(3)
+
+    child(tmp_path, end)
+    assert a_cache(tmp_path).deaths([key(1), key(2)]).keys() == (set() if closes or empties else {key(1), key(2)})
+    assert len(sent_files(tmp_path)) == (0 if closes or empties else 1)
 
 
 def test_the_requests_of_a_living_process_are_no_suspects_and_a_torn_mark_was_never_sent(tmp_path):
@@ -142,7 +148,7 @@ def test_the_requests_of_a_living_process_are_no_suspects_and_a_torn_mark_was_ne
     assert key(1).encode() not in path.read_bytes()
     living.close()
     assert sent_files(tmp_path) == []
-    child(tmp_path, f"cache.mark_sent([{key(1)!r}]); os._exit(3)")
+    child(tmp_path, lambda dying: (dying.mark_sent([key(1)]), os._exit(3)))
     (path,) = sent_files(tmp_path)
     path.write_bytes(path.read_bytes()[:-9])
     assert a_cache(tmp_path).deaths([key(1)]) == {}
@@ -159,3 +165,14 @@ def test_marks_cost_one_line_a_group(tmp_path, monkeypatch):
     assert len(writes) == 1
     monkeypatch.undo()
     cache.close()
+
+
+def test_a_fork_that_outlives_its_parent_does_not_hide_the_parents_death(tmp_path):
+    def die_with_a_child_left(cache):
+        cache.mark_sent([key(1)])
+        if os.fork() == 0:
+            time.sleep(1)
+        os._exit(3)
+
+    child(tmp_path, die_with_a_child_left)
+    assert a_cache(tmp_path).deaths([key(1)]) == {key(1): Deaths(1, 1, 1)}
