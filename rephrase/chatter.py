@@ -99,7 +99,8 @@ def _opening() -> str:
         rf"(?:{agreement})(?:\s*[!\uff01.\u3002]+\s+|\s*[!\uff01\u3002]+|[^\S\n]*[,\uff0c]?[^\S\n]*\n"
         rf"|\s*[,\uff0c\u3001]?\s*(?=(?:{announcement}))|[,\uff0c]?\s*(?:{_PROMISE})[^\n.!?:\uff1a]{{0,160}}[\n.!:\uff1a])"
     )
-    return rf"{marks}(?:(?:{agreed})\s*+(?:(?:{announcement}){marks})?|(?:{announcement}|{headline}){marks})"
+    end = r"[*_]{0,3}\s*+"
+    return rf"{marks}(?:(?:{agreed})\s*+(?:(?:{announcement}){end})?|(?:{announcement}|{headline}){end})"
 
 
 OPENING = re.compile(_opening(), re.IGNORECASE)

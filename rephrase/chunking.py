@@ -115,8 +115,8 @@ def _inside_sentence(text: str, match: re.Match[str]) -> bool:
         return _line_breaks(mark) < 2 and _ABBREVIATION.search(text, before, match.end()) is not None
     if mark[0] not in "\n\r" or _line_breaks(mark) > 1 or not text[match.end()].islower():
         return False
-    before = text[max(0, match.start() - 8) : match.start()].rstrip()[-1:]
-    return before.isalpha() or before == ","
+    last_seen = text[max(0, match.start() - 8) : match.start()].rstrip()[-1:]
+    return last_seen.isalpha() or last_seen == ","
 
 
 def _line_breaks(blanks: str) -> int:
@@ -175,19 +175,27 @@ def _paragraph(text: str, ends: Sequence[int], sizes: Sequence[int], first: int,
 def _cut(text: str, start: int, end: int, budget: int, count: Count) -> Iterator[tuple[Chunk, int]]:
     """Pieces of one sentence that is longer than the budget, cut at blanks where the second half of a piece has one.
 
-    The length of a piece is found by doubling the length of the one before, then by bisection: each count is of a
-    text about as long as a piece.
+    The length of a piece is found by doubling the length of the one before, then by bisection to a 64th: few counts,
+    each of a text about as long as a piece.
     """
     guess = budget
     while start < end:
         high = min(guess, end - start)
         while high < end - start and count(text[start : start + high].strip()) <= budget:
             high = min(2 * high, end - start)
-        fits = bisect_right(range(1, high + 1), budget, key=lambda n: count(text[start : start + n].strip()))
-        stop = start + max(1, fits)
+        stop = start + _most_characters(text[start : start + high], budget, count)
         if stop < end:
             blank = max(text.rfind(mark, start + (stop - start) // 2, stop) for mark in " \t\u00a0\n")
             stop = blank + 1 if blank >= 0 else stop
         guess = max(1, stop - start)
         yield Chunk(start, stop, hard_split=True), count(text[start:stop].strip())
         start = stop
+
+
+def _most_characters(text: str, budget: int, count: Count) -> int:
+    """About the most characters of a text's begin that fit the budget, at least one."""
+    step = max(1, len(text) // 64)
+    for lengths in (range(step, len(text) + 1, step), range(1, step)):
+        if fits := bisect_right(lengths, budget, key=lambda n: count(text[:n].strip())):
+            return lengths[fits - 1]
+    return 1
