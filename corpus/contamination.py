@@ -8,12 +8,14 @@ typographic quotes and dashes count as their plain forms, and scripts without bl
 Runs are found by their xxh3-64 in a sorted table, behind a compiled sieve that most text never passes. There is no cap
 on hits and no randomness; a false run needs a collision of 64-bit hashes.
 
-How it is used:  ContaminationIndex(EvaluationItems.read([Path("mmlu.jsonl.gz")])).worst(text)
+How it is used:  open_index([Path("mmlu.jsonl.gz")]).worst(text)
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -67,8 +69,8 @@ class ContaminationIndex:
         threshold: an item is hit when more than this share of its tokens is covered, in [0, 1).
         scope: which of an item's fields are looked for, and whether together. Under `per_field` the item is what its
             worst field is.
-        shortest: what is asked in fewer than n tokens is looked for whole if it has this many, >= 1. Short options
-            and answers are never looked for: they are in every text.
+        shortest: what is asked in fewer than n tokens is looked for whole if it has this many, >= 1; fewer, as in
+            `The sky is`, are in every corpus. Short options and answers are never looked for.
 
     Raises ConfigError for a parameter out of its range.
     """
@@ -79,7 +81,7 @@ class ContaminationIndex:
         n: int = 8,
         threshold: float = 0.5,
         scope: Scope = "per_field",
-        shortest: int = 1,
+        shortest: int = 4,
     ) -> None:
         if n < 1 or not 0 <= threshold < 1 or shortest < 1:
             raise ConfigError(
@@ -133,6 +135,26 @@ class ContaminationIndex:
                 for unit, start in table.find(tokens.run(first, table.n)):
                     found[unit] = found.get(unit, 0) | (run << start)
         return found
+
+
+def open_index(
+    paths: Iterable[Path], n: int = 8, threshold: float = 0.5, scope: Scope = "per_field", shortest: int = 4
+) -> ContaminationIndex:
+    """The index over files of items, made once a process as long as the files stay as they are.
+
+    Raises InputError as `EvaluationItems.read`, ConfigError as `ContaminationIndex`.
+    """
+    stamps = [(path, path.stat() if path.is_file() else None) for path in paths]
+    key = tuple((path, stat.st_size if stat else 0, stat.st_mtime_ns if stat else 0) for path, stat in stamps)
+    return _opened(key, n, threshold, scope, shortest)
+
+
+@lru_cache(maxsize=2)
+def _opened(
+    files: tuple[tuple[Path, int, int], ...], n: int, threshold: float, scope: Scope, shortest: int
+) -> ContaminationIndex:
+    items = EvaluationItems.read(path for path, _, _ in files)
+    return ContaminationIndex(items, n, threshold, scope, shortest)
 
 
 class _Runs:

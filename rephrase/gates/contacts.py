@@ -44,7 +44,9 @@ def _bare(link: str) -> str:
 
 def _unknown_phones(text: str, source: str) -> set[str]:
     found = (
-        {_NO_DIGIT.sub("", match) for match in _PHONE.findall(text) if _is_phone(match)} if _LONG.search(text) else ()
+        {_NO_DIGIT.sub("", match) for match in _PHONE.findall(text) if _is_phone(match)}
+        if "+" in text or _LONG.search(text)
+        else ()
     )
     held = _NO_DIGIT.sub("", source) if found else ""
     return {number for number in found if number not in held}
@@ -64,7 +66,7 @@ def _is_phone(written: str) -> bool:
     )
 
 
-_LINK_HINT = re.compile(r"://|\w\.[a-zA-Z]{2}")
-_LONG = re.compile(r"\d[ ).\u00a0/-]{1,2}\(?\d|\+\d{8}")
+_LINK_HINT = re.compile(r"\.[a-zA-Z]{2}")
+_LONG = re.compile(r"\d[ ).\u00a0/-]{1,2}\(?\d")
 _NO_DIGIT = re.compile(r"\D")
 _DIGITS = re.compile(r"\d+")

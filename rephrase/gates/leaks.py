@@ -21,13 +21,14 @@ _MARK = re.compile(
     r"|<(?:insert|your|document|input|instructions?|system|user|assistant)\b[^>\n]{0,40}>",
     re.IGNORECASE | re.MULTILINE,
 )
-_MARK_CHARACTERS = re.compile(r"[<\[{#]|(?:system|user|assistant|human)\W{0,2}:", re.IGNORECASE)
+_MARK_CHARACTERS = re.compile(r"[<\[{#]")
+_ROLES = ("system", "user", "assistant", "human")
 
 
 def leaks(output: Profile, source: Profile, instruction: str) -> int:
     """Marks and fences in an output, and six-word runs of the instruction that the source does not hold; >= 0."""
     marks = 0
-    if _MARK_CHARACTERS.search(output.text):
+    if _MARK_CHARACTERS.search(output.text) or not output.vocabulary.isdisjoint(_ROLES):
         held = source.text.lower()
         marks = sum(mark.strip().lower() not in held for mark in _MARK.findall(output.text))
     runs = _runs_of(instruction).intersection(output.grams(RUN_WORDS))

@@ -62,13 +62,13 @@ _WORTH |= {word: n for n, word in enumerate(_ORDINALS.split(), start=1)} | _TENS
 _CARDINALS = {word: n for n, word in enumerate(_SMALL["en"].split())} | {
     word: n for word, n in _TENS.items() if 30 <= n <= 90 and word.isascii() and word.endswith("y")
 }
-_GROUPS = "\u00a0\u202f '\u2019"
+_MARKS = "\u00a0\u202f'\u2019"
+"""Marks besides points, commas and blanks that part groups of three digits."""
 _NUMBER = re.compile(
-    rf"(?<![^\W\d_])(?<!\d)(?:(\d{{1,3}}(?:[{_GROUPS}]\d{{3}})+(?!\d)(?:[.,]\d+)?)|(\d+(?:[.,]\d+)*))"
-    rf"(?:[ \u00a0-]?({'|'.join(sorted(_SCALES, key=len, reverse=True))})(?![^\W\d_]))?",
-    re.IGNORECASE,
+    rf"\d+(?:[.,{_MARKS}]\d+|[ ]\d{{3}}(?!\d))*"
+    rf"(?:[ \u00a0-]?((?i:{'|'.join(sorted(_SCALES, key=len, reverse=True))}))(?![^\W\d_]))?",
 )
-_DATE = re.compile(r"(?<!\d)\d{1,4}([-/.])(\d{1,2})\1\d{1,4}(?!\d)")
+_DATE = re.compile(r"\d{1,4}([-/.])(\d{1,2})\1\d{1,4}(?!\d)")
 
 
 @lru_cache(maxsize=128)
@@ -119,11 +119,26 @@ def month_reading(name: str) -> str:
 
 @lru_cache(maxsize=128)
 def _written(text: Profile) -> list[tuple[str, int]]:
-    """Digits with the marks between them, and the power of ten that a word after them stands for."""
-    if not _DIGIT.search(text.text):
-        return []
-    found = _NUMBER.findall(_western(text.text))
-    return [(grouped or plain, _SCALES[scale.lower()] if scale else 0) for grouped, plain, scale in found]
+    """Digits with the marks between them, and the power of ten that a word after them stands for.
+
+    Digits after a letter (`MP3`, `A4`) belong to a name.
+    """
+    plain = _western(text.text)
+    found: list[tuple[str, int]] = []
+    for match in _NUMBER.finditer(plain):
+        if match.start() and plain[match.start() - 1].isalpha():
+            continue
+        scale = _SCALES[match[1].lower()] if match[1] else 0
+        *others, last = _apart(match[0][: match.start(1) - match.start()].rstrip(" \u00a0-") if match[1] else match[0])
+        found += [(other, 0) for other in others]
+        found.append((last, scale))
+    return found
+
+
+def _apart(written: str) -> list[str]:
+    """Numbers with blanks between groups of three digits as one, other neighbours as several."""
+    groups = written.split(" ")
+    return [written] if len(groups) == 1 or (len(groups[0]) <= 3 and groups[0].isdecimal()) else groups
 
 
 def _read(written: str, scale: int) -> list[Readings]:
@@ -172,8 +187,11 @@ def _western(text: str) -> str:
 
 
 def _runs(text: Profile) -> Iterator[list[str]]:
-    """Runs of English number words, such as [twenty, five], with scales such as million inside or at the end."""
-    if text.vocabulary.isdisjoint(_CARDINALS):
+    """Runs of English number words, such as [twenty, five], with scales such as million inside or at the end.
+
+    None for a text whose number words are all up to ten: each of them is its own number.
+    """
+    if text.vocabulary.isdisjoint(_LARGE):
         return
     run: list[str] = []
     for (before, _), word in zip(text.tokens, text.words, strict=True):
@@ -202,6 +220,6 @@ def _total(run: list[str]) -> int:
 
 
 _SPELLED_SCALES = ("hundred", "thousand", "million", "billion", "trillion")
-_DIGIT = re.compile(r"\d")
+_LARGE = frozenset(word for word, n in _CARDINALS.items() if n > 10) | frozenset(_SPELLED_SCALES)
 _OTHER_DIGIT = re.compile(r"[^\D0-9]")
-_BLANKS = re.compile(rf"[{_GROUPS}]")
+_BLANKS = re.compile(rf"[ {_MARKS}]")

@@ -3,12 +3,13 @@
 import gzip
 import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.contamination import NOTHING, ContaminationIndex, Hit, item_tokens
+from corpus.contamination import NOTHING, ContaminationIndex, Hit, item_tokens, open_index
 from corpus.errors import ConfigError, InputError
 from corpus.evaluation_items import EvaluationItem, EvaluationItems
 
@@ -87,7 +88,7 @@ def brute_force(item, document, n):
 @settings(max_examples=300, deadline=None)
 @given(st.lists(token_lists, min_size=1, max_size=5), st.lists(token, max_size=40), st.integers(1, 9))
 def test_coverage_equals_brute_force(items, document, n):
-    index = index_of(*(" ".join(item) for item in items), n=n)
+    index = index_of(*(" ".join(item) for item in items), n=n, shortest=1)
     wanted = [brute_force(item, document, n) for item in items]
     text = ", ".join(document)
     assert index.coverage(text) == pytest.approx(max(wanted))
@@ -100,7 +101,7 @@ def test_coverage_equals_brute_force(items, document, n):
 def test_any_text_can_be_looked_through(text):
     assert index_of("one two three four five six seven eight nine").coverage(text) == 0.0
     if len(item_tokens(text)):
-        assert index_of(text).coverage(f"so: {text} .") == 1.0
+        assert index_of(text, shortest=1).coverage(f"so: {text} .") == 1.0
 
 
 QUESTION = {
@@ -186,7 +187,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, body, message):
 
 def test_a_missing_file_and_a_bad_parameter():
     with pytest.raises(InputError, match="there is no file"):
-        EvaluationItems.read([__import__("pathlib").Path("nowhere.jsonl")])
+        EvaluationItems.read([Path("nowhere.jsonl")])
     for options in ({"n": 0}, {"threshold": 1.0}, {"shortest": 0}):
         with pytest.raises(ConfigError, match="cannot be looked for"):
             index_of("a", **options)
@@ -197,3 +198,11 @@ def test_identity_is_of_the_items_and_not_of_their_order():
     assert EvaluationItems(a + b).identity == EvaluationItems(b + a).identity
     assert EvaluationItems(a).identity != EvaluationItems(b).identity
     assert EvaluationItems(a + b).counts == {"x": 1, "y": 1}
+
+
+def test_files_are_read_again_when_they_change(tmp_path):
+    path = write(tmp_path / "a.jsonl", {"text": " ".join(TWENTY)})
+    assert open_index([path]) is open_index([path])
+    first = open_index([path])
+    write(path, {"text": "another text of some words that is long enough"})
+    assert open_index([path]).identity != first.identity
