@@ -12,6 +12,7 @@ import typer
 from corpus.errors import GradatimError
 from corpus.version import VERSION
 from pipelines.cli_cache import cache
+from pipelines.cli_decontaminate import decontaminate
 from pipelines.cli_evaluate import compare, evaluate, forgetting
 from pipelines.cli_merge import merge
 from pipelines.cli_mix import mix
@@ -236,6 +237,7 @@ for command in (
     forgetting,
     serve,
     skill_pairs,
+    decontaminate,
 ):
     app.command()(command)
 
