@@ -11,6 +11,7 @@ dtype taken is part of the identity. Loading prints to file descriptors; they go
 """
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +164,7 @@ class VllmGenerator:
         since = self._log.stat().st_size if self._log.exists() else 0
         try:
             with _quiet(self._log):
-                self._engine = _start(settings, self._folder.path, self._max_context)
+                self._engine = _start(settings, self._folder.path, self._max_context, self._log)
         except GradatimError:
             raise
         except (RuntimeError, ValueError, OSError, MemoryError, ImportError) as error:
@@ -201,10 +202,11 @@ def _identity(settings: VllmSettings, folder: ModelFolder) -> dict[str, str]:
     }
 
 
-def _start(settings: VllmSettings, path: Path, max_context: int) -> Any:
+def _start(settings: VllmSettings, path: Path, max_context: int, log: Path) -> Any:
     import torch
     from vllm import LLM
 
+    logging.getLogger("vllm").handlers[:] = [logging.FileHandler(log, encoding="utf-8")]  # not on the screen
     _check_build(settings)
     if not has_gpu():
         torch.set_num_threads(settings.engine_threads)  # before the engine: vLLM refuses it afterwards

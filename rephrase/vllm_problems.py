@@ -52,7 +52,10 @@ _KNOWN: tuple[tuple[str, re.Pattern[str], _Fix], ...] = (
     ("suffix decoding is not installed", re.compile(r"Arctic Inference", re.I), _install_suffix),
     (
         "the engine cannot quantise this way",
-        re.compile(r"quantization method|quantization.*(not supported|unknown)|Quantization", re.I),
+        re.compile(
+            r"unknown quantization|quantization is (currently )?not supported|does not match the quantization",
+            re.I,
+        ),
         _other_quantization,
     ),
 )
