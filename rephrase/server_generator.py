@@ -186,7 +186,7 @@ def _must_match(settings: ServerSettings, told: Mapping[str, str], folder: Path)
     for part, hashed in local.items():
         if hashed != told[part]:
             raise ConfigError(
-                f"the server's {part.replace('_', ' ')} is not that of the local model",
+                f"the server serves another model than the local one: other {part.replace('_', ' ')}",
                 expected=f"{hashed}, of {folder}",
                 found=f"{told[part]}, served as {settings.model} by {settings.urls[0]}",
                 where="tokenizer",

@@ -7,17 +7,18 @@ key is read from the environment, goes into a header, and is cut out of every te
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
-from corpus.errors import ConfigError
+from corpus.errors import ConfigError, EnvironmentProblem
 from rephrase.generator import Answer
 from rephrase.openai_protocol import BadAnswer, Question, read_answer
+from rephrase.server_identity import is_this_machine
 from rephrase.server_pool import Server
 from rephrase.server_settings import ServerSettings
 
@@ -64,10 +65,15 @@ Outcome = Answer | Failed | Busy | Refused
 class Http:
     """Sessions with servers, one each; to be used inside one event loop.
 
-    Raises ConfigError when the variable that `api_key_env` names is not set.
+    Raises ConfigError when the variable that `api_key_env` names is not set, EnvironmentProblem without aiohttp.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
+        if find_spec("aiohttp") is None:
+            raise EnvironmentProblem(
+                "the Python package aiohttp is missing, which asks servers",
+                fix=f"{sys.executable} -m pip install 'gradatim[server]'",
+            )
         self._timeout = settings.timeout
         self._key = ""
         if settings.api_key_env:
@@ -142,7 +148,7 @@ class Http:
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE),
                 headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=not _is_this_machine(server.url),
+                trust_env=not is_this_machine(server.url),
                 loop=asyncio.get_running_loop(),
             )
         session: aiohttp.ClientSession = server.session
@@ -188,11 +194,3 @@ def _seconds(header: str | None) -> float | None:
     except ValueError:
         return None
     return max(0.0, (when - datetime.now(UTC if when.tzinfo else None)).total_seconds())
-
-
-def _is_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

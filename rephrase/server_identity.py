@@ -5,7 +5,9 @@ How it is used: `served_model(await http.get(server, server.url + "/models", ...
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from corpus.config import nearest
 from corpus.errors import ConfigError
@@ -35,6 +37,15 @@ class Served:
 def root_of(url: str) -> str:
     """The server's root, which holds /health and /version: the base URL without /v1."""
     return url.removesuffix("/v1")
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether a URL leads to this machine, where no proxy belongs in between."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 def listed_model(status: int, body: Any, settings: ServerSettings, url: str) -> Served:

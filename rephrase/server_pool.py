@@ -80,6 +80,7 @@ class Pool:
         patience: seconds without any server in service until those who wait are refused.
         first_pause: seconds between the first probes of a server that is down; doubled each time.
         probe: asks a server for a sign of life; it may raise GradatimError, which stops all who wait.
+        note: takes a line whenever a server is set aside or comes back.
     """
 
     def __init__(
@@ -90,9 +91,10 @@ class Pool:
         patience: float,
         first_pause: float,
         probe: Callable[[Server], Awaitable[Verdict]],
+        note: Callable[[str], None],
     ) -> None:
         self.servers = [Server(url, most, limit=float(most)) for url in urls]
-        self._patience, self._first_pause, self._probe = patience, first_pause, probe
+        self._patience, self._first_pause, self._probe, self._note = patience, first_pause, probe, note
         self._waiting: list[tuple[int, int, asyncio.Future[Server], Job]] = []
         self.last_answer = _now()
 
@@ -122,8 +124,7 @@ class Pool:
         server.limit = min(float(server.most), server.limit + 1 / server.limit)
         server.answered.set()
         server.answered = asyncio.Event()
-        if not server.up:
-            self._in_service(server)
+        self._in_service(server)
 
     def pause(self, server: Server, seconds: float) -> None:
         """Send nothing for a while to a server that is asked too much, and half as much at a time afterwards."""
@@ -157,6 +158,7 @@ class Pool:
         server.why = why
         if server.up:
             server.up, server.down_since = False, _now()
+            self._note(f"{server.url} is set aside: {why}")
         if server.recovering is None:
             server.recovering = asyncio.create_task(self._recover(server))
 
@@ -192,8 +194,10 @@ class Pool:
         return min(free, key=lambda server: (server is job.avoid, server.flying), default=None)
 
     def _in_service(self, server: Server) -> None:
-        server.up = True
-        self._dispatch()
+        if not server.up:
+            server.up = True
+            self._note(f"{server.url} is back in service")
+            self._dispatch()
 
     async def _probed(self, server: Server) -> Verdict:
         try:
