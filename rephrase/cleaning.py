@@ -54,15 +54,15 @@ def clean(text: str, style: "Style") -> Cleaned:
 
 
 def unwrapped(text: str) -> str:
-    """A text without a code fence, or the passage's own marker lines, around all of it."""
+    """A text without a code fence around all of it, an opening marker of the passage before it, a closing one after it."""
     text = text.strip()
     if (block := _CODE_BLOCK.match(text)) and "```" not in block[1]:
         text = block[1].strip()
-    opening = FENCE_MARK.match(text)
-    if opening and "/" not in opening[0]:
-        marks = list(FENCE_MARK.finditer(text))
-        if len(marks) == 2 and marks[1].end() == len(text) and "/" in marks[1][0]:
-            text = text[marks[0].end() : marks[1].start()].strip()
+    marks = list(FENCE_MARK.finditer(text))
+    if marks and marks[-1].end() == len(text) and "/" in marks[-1][0]:
+        text = text[: marks[-1].start()].rstrip()
+    if marks and marks[0].start() == 0 and "/" not in marks[0][0]:
+        text = text[marks[0].end() :].lstrip()
     return text
 
 

@@ -91,6 +91,8 @@ def test_a_chatty_last_line_comes_off(closing):
         f"\u00ab{TEXT}\u00bb",
         f"<passage>\n{TEXT}\n</passage>",
         f"<passage-2>\n{TEXT}\n</passage-2>",
+        f"{TEXT}\n</passage>",
+        f"<passage>\n{TEXT}",
         f"Here is the rewritten text:\n```\n{TEXT}\n```",
         f'Sure!\n\n"{TEXT}"\n',
     ],
@@ -101,7 +103,13 @@ def test_fences_and_quotes_around_everything_come_off(wrapped):
 
 @pytest.mark.parametrize(
     "text",
-    [f'"Two" walls. {TEXT} "End"', f"```\na\n```\n{TEXT}\n```\nb\n```", f"<passage> {TEXT}", f"{TEXT} </passage>"],
+    [
+        f'"Two" walls. {TEXT} "End"',
+        f"```\na\n```\n{TEXT}\n```\nb\n```",
+        f"</passage> {TEXT}",
+        f"{TEXT} <passage>",
+        f"{TEXT} <passage> b",
+    ],
 )
 def test_wrapping_that_is_not_around_everything_stays(text):
     assert cleaned(text)[0] == text
