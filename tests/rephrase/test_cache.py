@@ -170,8 +170,12 @@ def test_marks_cost_one_line_a_group(tmp_path, monkeypatch):
 def test_a_fork_that_outlives_its_parent_does_not_hide_the_parents_death(tmp_path):
     def die_with_a_child_left(cache):
         cache.mark_sent([key(1)])
+        told, tell = os.pipe()
         if os.fork() == 0:
+            os.write(tell, b"runs")
             time.sleep(1)
+        else:
+            os.read(told, 4)
         os._exit(3)
 
     child(tmp_path, die_with_a_child_left)
