@@ -19,7 +19,7 @@ MIN_CONTENT = 8
 """Content words around the instruction below which their share says nothing."""
 
 _TASK = r"re-?writ\w*|re-?phras\w*|paraphras\w*|summari[sz]\w*|translat\w*"
-_READER = r"(?:ai\b|artificial|language model|large language|llms?\b|chatbot|assistant|model\b|chatgpt|gpt|crawler)"
+_READER = r"(?:ai\b|artificial|language models?\b|large language|llms?\b|chatbot|assistants?\b|models?\b|chatgpt|gpt)"
 _SAY = "respond|reply|answer|output|print|say|write|repeat|return|type"
 _ORDERS = [  # words of which a text has one, if the pattern can match; the pattern, for text in lower case
     (
@@ -34,8 +34,9 @@ _ORDERS = [  # words of which a text has one, if the pattern can match; the patt
         r"|\b(?:end|begin|start|finish) your (?:answer|reply|response|output|text)\b",
     ),
     (
-        "ai artificial language llm llms chatbot assistant model chatgpt gpt crawler",
-        r"\b(?:dear|attention|hey|hello|note to|(?:message|instructions?) (?:to|for)) (?:any |the |all )?" + _READER,
+        "ai artificial language llm llms chatbot chatbots assistant assistants model models chatgpt gpt",
+        r"\b(?:dear|attention|hey|hello|(?:note|notice|message|instructions?|warning) (?:to|for)) (?:any |the |all )?"
+        rf"{_READER}|\bas an? {_READER}[^.\n]{{0,20}}\b(?:you|must|should)\b",
     ),
     (
         "system developer jailbreak new real",
@@ -45,7 +46,7 @@ _ORDERS = [  # words of which a text has one, if the pattern can match; the patt
     ("act pretend", r"\bact as (?:an?|the|if)\b|\bpretend (?:to be|you)\b"),
     (
         _SAY.replace("|", " "),
-        rf"\b(?:{_SAY}) (?:\w+ ){{0,2}}(?:only|just|exactly|nothing but|with"
+        rf"\b(?:{_SAY}) (?:\w+ ){{0,2}}(?:only|just|exactly|nothing but|with|that you"
         r"|the (?:word|words|phrase|sentence|following))\b",
     ),
     ("end", r"\bend of (?:the )?(?:text|passage|document|prompt|input)\b"),
