@@ -151,18 +151,13 @@ def test_answers_come_as_they_finish_and_what_is_given_up_ends(tmp_path):
 
 
 SPECULATE = """
-settings = VllmSettings(speculation={"tokens": 4}, max_context=1024, dtype="float32")
-plain = settings.model_copy(update={"speculation": None})
+speculation = {"tokens": 4} if name == "drafted" else None
+generator = VllmGenerator(VllmSettings(speculation=speculation, max_context=1024, dtype="float32"), log=log)
 source = "The old mill by the river was built in 1812 and burned down in 1907. " * 3
 chat = (Message("user", f"Repeat this text, word by word: {source}"),)
-requests = [GenerationRequest(chat, 40, Decoding(temperature=0))]
-results = []
-for one in (settings, plain):
-    generator = VllmGenerator(one, log=log)
-    (answer,) = in_order(generator, requests, seed=0)
-    results.append([answer.text, answer.n_out])
-    generator.close()
-done(results)
+(answer,) = in_order(generator, [GenerationRequest(chat, 40, Decoding(temperature=0))], seed=0)
+done([answer.text, answer.n_out, answer.finish_reason])
+generator.close()
 """
 
 
@@ -170,7 +165,8 @@ done(results)
 @pytest.mark.slow
 def test_drafting_from_the_prompt_leaves_the_likeliest_text_as_it_is(tmp_path):
     pytest.importorskip("numba")
-    (drafted, plain), _ = run(tmp_path, "speculate", SPECULATE)
+    drafted, _ = run(tmp_path, "drafted", SPECULATE)
+    plain, _ = run(tmp_path, "plain", SPECULATE)
     assert drafted == plain
 
 
