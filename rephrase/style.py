@@ -2,8 +2,8 @@
 
 The file opens with YAML between two lines of `---`; the rest is the template, whose one marker `{document}` is where
 the text goes, between the two marker lines of a fence (see `fence.py`). The style's words must say what that passage
-is: material, whatever it may ask for. Put the instruction in `system` or before the marker: an engine that caches prompt
-prefixes then reads it once. Whatever shapes the request is part of the cache key; thresholds are not, so a changed
+is: material, whatever it may ask for. Put the instruction in `system` or before the marker: an engine that caches
+prompt prefixes then reads it once. Whatever shapes the request is part of the cache key; thresholds are not, so a changed
 threshold judges stored outputs again and generates nothing.
 
 How it is used:  request = load_style("medium").request(text, n_tokens)
@@ -99,7 +99,7 @@ class Style(Config):
         return GenerationRequest(self.messages(text), max_tokens, self.decoding)
 
     def request_hash(self) -> str:
-        """Identity of everything that shapes a request: system, template, decoding, output limits."""
+        """Identity of everything that shapes a request: system, template, decoding, output limits, later steps."""
         return fingerprint(
             {
                 "system": self.system,
@@ -107,6 +107,7 @@ class Style(Config):
                 "decoding": self.decoding,
                 "max_out": self.limits.max_out,
                 "max_ratio": self.limits.max_ratio,
+                "steps": self.steps,
             }
         )
 
@@ -160,6 +161,9 @@ def parse_style(text: str, *, where: str) -> Style:
     style = validated(Style, {**data, "template": match[2].strip()}, where)
     _check_markers(style, where)
     _check_words(style, where)
+    from rephrase.courses import steps_model
+
+    validated(steps_model(style.course), style.steps, f"{where}, steps")
     return style
 
 

@@ -61,6 +61,8 @@ def rendered(
         key, seed: decide the wording, and nothing else does.
         share: the most that the prefix may have of the tokens of the whole, in [0, 1).
     """
+    if len(leaf.path) == 1 and " ".join(body.split()).startswith(leaf.path[0]):
+        return body  # its own first words, where nothing better is known, tell nothing about it
     draw = int(keyed_hashes(seed, [f"{key}/wording"])[0])
     for prefix in _prefixes(leaf, mindmap, draw, english):
         whole = f"{prefix}\n\n{body}"

@@ -310,6 +310,15 @@ def test_a_short_leaf_gets_less_of_the_map_and_a_long_one_all_of_it():
     assert prefixes(2) == {""}
 
 
+def test_a_text_is_not_announced_by_its_own_first_words():
+    options = {"key": "a", "seed": 0, "english": True, "share": 0.5, "count_tokens": n_words_of}
+    name = " ".join(BODY.split()[:5])
+    assert rendered(BODY.replace("word1 ", "word1\n"), Leaf(1, 9, (name,)), single(name, 9), **options) == BODY.replace(
+        "word1 ", "word1\n"
+    )
+    assert rendered(BODY, Leaf(1, 9, ("ships",)), single("ships", 9), **options) != BODY
+
+
 def test_the_wording_depends_on_seed_and_key_alone():
     def one(key, seed):
         return rendered(BODY, IRON, SHIPS, key=key, seed=seed, english=True, share=0.15, count_tokens=len)
