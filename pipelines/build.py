@@ -6,7 +6,7 @@ artifact whose fingerprint has not changed, and go on with one that was interrup
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from corpus.artifacts import Artifact, InputRef, Part, begin, describe_part, fin
 from corpus.errors import TaskError
 from corpus.events import EVENTS, log_event
 from corpus.fingerprints import fingerprint
-from pipelines.progress import Progress
+from pipelines.progress import Progress, Watch
 from pipelines.runtime import Runtime
 from pipelines.tally import add_totals
 from pipelines.tasks import Completion, Task, Work, completed, noted_progress
@@ -49,10 +49,15 @@ class Workshop:
         inputs: Sequence[Artifact | InputRef],
         work: dict[str, Work],
         runtime: Runtime | None = None,
+        deaths: int = 3,
+        watch: Watch | None = None,
+        totals: Mapping[str, Any] | None = None,
     ) -> Artifact:
         """Make an artifact by running one task for each entry of `work` (task name -> work).
 
-        `runtime` replaces the workshop's for this artifact, and is closed afterwards. Raises TaskError naming the
+        `runtime` replaces the workshop's for this artifact, and is closed afterwards. `deaths`: how often a task's
+        process may die. `watch` tells how far the work is, where tasks are too long to be counted; a single one is
+        asked for its own note. `totals` stand beside those of the tasks in the manifest. Raises TaskError naming the
         first failed task after all others have ended.
         """
         refs, identity, folder = self._identify(name, kind, config, inputs)
@@ -61,9 +66,9 @@ class Workshop:
             return Artifact(folder)
         started = time.monotonic()
         begin(folder, identity)
-        tasks = [Task(task, folder, item, strict=self.strict) for task, item in sorted(work.items())]
+        tasks = [Task(task, folder, item, strict=self.strict, deaths=deaths) for task, item in sorted(work.items())]
         done = completed(tasks)
-        watch = partial(noted_progress, folder) if len(tasks) == 1 else None
+        watch = watch or (partial(noted_progress, folder) if len(tasks) == 1 else None)
         with self.progress.stage(name, total=len(tasks), done=len(done), watch=watch) as advance:
 
             def on_done(completion: Completion) -> None:
@@ -79,7 +84,7 @@ class Workshop:
         self._check(name, tasks, done)
         ordered = [done[task.name] for task in tasks]
         parts = [part for completion in ordered for part in completion.parts]
-        totals = add_totals([completion.totals for completion in ordered])
+        counted = {**add_totals([completion.totals for completion in ordered]), **(totals or {})}
         log_event(
             self.root / EVENTS,
             artifact=name,
@@ -88,7 +93,7 @@ class Workshop:
             seconds=round(time.monotonic() - started, 2),
         )
         return finish(
-            folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=parts, totals=totals
+            folder, kind=kind, name=name, fingerprint=identity, config=config, inputs=refs, parts=parts, totals=counted
         )
 
     def build_here(

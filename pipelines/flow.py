@@ -7,6 +7,7 @@ training run in a process of their own on this machine.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from corpus.artifacts import Artifact
 from corpus.config import validated
@@ -24,11 +25,15 @@ from pipelines.reading import given_tokenizer, read_documents, tokenised, traine
 from pipelines.recipe import FilterStep, Recipe, recipe_file
 from pipelines.runtime import LocalRuntime
 from pipelines.stages.base import Stage
+from pipelines.stages.decontaminate import DecontaminateStep
 from pipelines.stages.extract import Extract
 from pipelines.stages.naming import source_of
 from pipelines.tasks import Work
 from pipelines.token_source import TokenSource
 from raters.filter_signals import FilterSignals
+
+if TYPE_CHECKING:
+    from pipelines.decontaminating import Contamination
 
 
 class Flow:
@@ -40,6 +45,10 @@ class Flow:
         self.checksums = InputChecksums(shop.root)
         self.rating = Rating(shop, self.base, self.checksums)
         weights_of(recipe.rate.composite, self.base)  # a weights file that cannot be used is refused before any work
+        if recipe.rephrase:
+            from pipelines.rephrasing import check_settings
+
+            check_settings(recipe.rephrase, self.base)  # and so are a style that is not there and a model
 
     def run(self) -> None:
         """Make every artifact the recipe asks for."""
@@ -50,7 +59,7 @@ class Flow:
         composite = self.composite(filtered, scores)
         duplicates = self.duplicates(filtered, composite)
         clean, heldout = self.split(filtered, duplicates)
-        rephrased = self.rephrased(clean, composite) if recipe.rephrase else None
+        rephrased = self.rephrased(clean) if recipe.rephrase else None
         if recipe.mixture is None:
             return
         tokenizer = self.tokenizer(clean)
@@ -72,11 +81,13 @@ class Flow:
         )  # fmt: skip
 
     def filtered(self, documents: Artifact, signals: Artifact) -> Artifact:
-        """Apply the recipe's filters to each source."""
-        chains = {source: self._filters(source) for source in self.recipe.inputs}
+        """Apply the recipe's filters to each source, in their order."""
+        found = self._contaminations(documents)
+        chains = {source: self._filters(source, found) for source in self.recipe.inputs}
         config = {"stages": {source: [stage.identity() for stage in chain] for source, chain in chains.items()}}
         work = self._map_work(documents, [signals], chains)
-        return self.shop.build_tasks("filtered", "documents", config=config, inputs=[documents, signals], work=work)
+        inputs = [documents, signals, *(each.artifact for each in found.values())]
+        return self.shop.build_tasks("filtered", "documents", config=config, inputs=inputs, work=work)
 
     def composite(self, filtered: Artifact, scores: list[Artifact]) -> Artifact:
         """Fit the normalisers on a reference sample, freeze them, and combine the scores with them."""
@@ -130,26 +141,12 @@ class Flow:
             sides[name] = self.shop.build_tasks(name, "documents", config=config, inputs=inputs, work=work)
         return sides["clean"], sides["heldout"]
 
-    def rephrased(self, clean: Artifact, composite: Artifact) -> Artifact:
-        """Rephrase some clean documents in a process of its own, through the generation cache."""
-        from pipelines.stages.rephrase_work import RephraseWork
-        from rephrase.style import load_style
+    def rephrased(self, clean: Artifact) -> Artifact:
+        """Rephrase some clean documents through the generation cache; scores are found by the settings' name."""
+        from pipelines.rephrasing import Rephraser
 
-        settings = self.recipe.rephrase
-        assert settings is not None
-        sources = settings.sources or tuple(self.recipe.inputs)
-        shards = tuple(path for path in clean.files() if source_of(path) in sources)
-        style = load_style(settings.style)
-        cache, log = self.shop.root / "cache" / "generations", self.shop.root / "logs" / "vllm.log"
-        scores = tuple(composite.files()) if settings.pick == "best" else ()
-        work = RephraseWork(
-            shards, scores, style, settings.generator, settings.budget, settings.batch_size, settings.seed, cache, log
-        )
-        config = {**work.identity(), "sources": sources, "pick": settings.pick}
-        inputs = [clean, *([composite] if scores else [])]
-        return self.shop.build_tasks(
-            "rephrased", "documents", config=config, inputs=inputs, work={style.name: work}, runtime=_own_process()
-        )
+        assert self.recipe.rephrase is not None
+        return Rephraser(self.shop, self.base, self.recipe.rephrase, clean).run()
 
     # ---- from documents to tokens, an order, a model
 
@@ -197,15 +194,30 @@ class Flow:
 
     # ---- helpers
 
-    def _filters(self, source: str) -> tuple[Stage, ...]:
+    def _contaminations(self, documents: Artifact) -> "dict[int, Contamination]":
+        """What each decontaminate step found in the documents, by its place among the stages."""
+        from pipelines.decontaminating import contamination
+
+        steps = [(at, step) for at, step in enumerate(self.recipe.stages) if isinstance(step, DecontaminateStep)]
+        return {
+            at: contamination(
+                self.shop, documents, step.decontaminate, self.base, self.checksums, sources=step.sources,
+                name="contamination" if len(steps) == 1 else f"contamination{at}",
+            )
+            for at, step in steps
+        }  # fmt: skip
+
+    def _filters(self, source: str, found: "Mapping[int, Contamination]") -> tuple[Stage, ...]:
         from pipelines.stages.drop import rule_filter
 
         chain: list[Stage] = []
-        for step in self.recipe.stages:
+        for at, step in enumerate(self.recipe.stages):
             if step.sources and source not in step.sources:
                 continue
             if isinstance(step, FilterStep):
                 chain.append(rule_filter(step.filter, self.base))
+            elif isinstance(step, DecontaminateStep):
+                chain.append(found[at].stage())
             else:
                 from pipelines.stages.datatrove_bridge import Datatrove
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, 
 from rich.progress import Progress as Bars
 
 Advance = Callable[[int], None]
-Watch = Callable[[], tuple[int, int] | None]
+Watch = Callable[[], tuple[int, int] | tuple[int, int, str] | None]
 WATCH_SECONDS = 0.5
 
 
@@ -29,7 +29,8 @@ def _watching(watch: Watch | None, bars: Bars, bar: TaskID) -> Iterator[None]:
     def follow() -> None:
         while not ended.wait(WATCH_SECONDS):
             if seen := watch():
-                bars.update(bar, completed=seen[0], total=seen[1])
+                done, total, *note = seen
+                bars.update(bar, completed=done, total=total, note=note[0] if note else "")
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -56,7 +57,8 @@ class Progress:
     def stage(self, name: str, *, total: int | None, done: int, watch: Watch | None = None) -> Iterator[Advance]:
         """Show one stage; the yielded function is called once for each finished task, with its number of records.
 
-        `watch` is asked twice a second how far a single long task is: what is done, and of how much.
+        `watch` is asked twice a second how far the work inside the tasks is: what is done, of how much, and perhaps a
+        few words beside the bar.
         """
         self.ran += 1
         started = time.monotonic()
@@ -67,9 +69,10 @@ class Progress:
             BarColumn(24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
         )
         with Bars(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
-            bar = bars.add_task(name, total=total, completed=done)
+            bar = bars.add_task(name, total=total, completed=done, note="")
 
             def advance(count: int) -> None:
                 nonlocal records

@@ -14,13 +14,17 @@ from corpus.config import Config, Count, Share, apply_overrides, load_yaml, near
 from corpus.errors import ConfigError
 from curriculum.kinds import Policy
 from mixtures.config import MixtureConfig
+from pipelines.rephrase_instruments import InstrumentSettings
+from pipelines.stages.decontaminate import DecontaminateStep
 from pipelines.stages.deduplicate import MinHashSettings
 from pipelines.stages.readers.base import InputConfig
 from raters.composite import CompositeSettings
 from raters.kinds import AnyRater
 from raters.signals import SignalsSettings
-from rephrase.picking import Budget
-from rephrase.vllm_engine import VllmSettings
+from rephrase.budget import Budget
+from rephrase.generators import AnyGenerator
+from rephrase.routing import Routing
+from rephrase.vllm_settings import VllmSettings
 from trainer_hooks.model_config import ModelConfig
 from trainer_hooks.plan import Plan
 from trainer_hooks.resolution import resolve
@@ -60,15 +64,24 @@ class Rating(Config):
 
 
 class Rephrasing(Config):
-    """Which documents are rephrased, in which style, by which model."""
+    """Which documents are rephrased, in which styles, by which model."""
 
-    style: str = Field("medium", description="a bundled style (easy, medium, hard, qa), or a style file's path")
-    generator: VllmSettings = VllmSettings()
+    styles: tuple[str, ...] = Field(
+        (), description="bundled styles, or paths of style files; none: the route's, or medium"
+    )
+    route: Routing = Field(Routing(), description="which styles a document gets: all, quality, random, or settings")
+    by: str = Field("composite", description="the score that routes documents and puts the best first")
+    generator: AnyGenerator = Field(VllmSettings(), description="what answers: kind vllm, or kind server")
+    instruments: InstrumentSettings = Field(InstrumentSettings(), description="what gates use beyond the two texts")
     sources: tuple[str, ...] = Field((), description="inputs to draw documents from (default: all)")
-    budget: Budget = Field(Budget(max_documents=32, max_total_chunks=64), description="how much to rephrase")
-    pick: Literal["best", "random"] = Field("best", description="the best-scored documents first, or a keyed draw")
-    batch_size: int = Field(32, ge=1, description="requests a batch; part of what makes the output reproducible")
-    seed: int = 0
+    budget: Budget = Field(Budget(), description="how much to rephrase (default: everything)")
+    rate: float | None = Field(None, gt=0, description="generated tokens per second and GPU, for a budget of GPU-hours")
+    measure: bool = Field(False, description="measure that rate on the first outputs, once")
+    pick: Literal["best", "random"] = Field("random", description="a keyed draw, or the best-scored documents first")
+    batch_size: Count = Field(4096, ge=1, description="requests handed to the generator together")
+    task_requests: Count = Field(4_000, ge=1, description="requests of a task, about; decides what a file holds")
+    rollout: int = Field(0, ge=0, description="another number gives another output of each document")
+    seed: int = Field(0, ge=0, description="keys the route, the choice and every draw")
 
 
 class TokenizerConfig(Config):
@@ -103,7 +116,7 @@ class Recipe(Config):
     inputs: dict[str, Annotated[InputConfig, Field(discriminator="kind")]]
     shard_documents: Count = Field(5_000, description="documents a shard")
     extract: Extraction = Extraction()
-    stages: tuple[FilterStep | DatatroveStep, ...] = Field((), description="filters, in order")
+    stages: tuple[FilterStep | DatatroveStep | DecontaminateStep, ...] = Field((), description="filters, in order")
     rate: Rating = Rating()
     dedup: MinHashSettings | None = Field(MinHashSettings(), description="null keeps duplicates")
     heldout: Share = Field(0.05, description="share of clean documents kept for measuring")

@@ -63,23 +63,28 @@ class LocalRuntime:
         self._pool: ProcessPoolExecutor | None = None
 
     def map(self, tasks: Sequence[Task], on_done: OnDone) -> None:
-        """Run tasks side by side. A worker that dies is traced to its task by running the open ones alone."""
+        """Run tasks side by side. A worker that dies is traced to its task by running those it may have had alone.
+
+        Tasks are taken in their order, so these are the first of the open ones, as many as there are workers.
+        """
         if self.workers == 1 and not self.own_process:
             for task in tasks:
                 on_done(run_task(task))
             return
         open_tasks = {task.name: task for task in tasks}
-        try:
-            pool = self._workers()
-            futures = [pool.submit(run_task, task) for task in tasks]
-            for future in as_completed(futures):
-                done = future.result()
-                del open_tasks[done.name]
-                on_done(done)
-        except BrokenProcessPool:
-            self.close()
-            for task in open_tasks.values():
-                on_done(_run_alone(task))
+        while open_tasks:
+            try:
+                pool = self._workers()
+                futures = [pool.submit(run_task, task) for task in open_tasks.values()]
+                for future in as_completed(futures):
+                    done = future.result()
+                    del open_tasks[done.name]
+                    on_done(done)
+            except BrokenProcessPool:
+                self.close()
+                for task in list(open_tasks.values())[: self.workers]:
+                    del open_tasks[task.name]
+                    on_done(_run_alone(task))
 
     def sql(self, query: str, views: Mapping[str, Sequence[Path]], schema: pa.Schema) -> pa.Table:
         """Run the query in an in-memory DuckDB. Raises duckdb.Error for invalid SQL: the queries are ours."""
@@ -121,15 +126,14 @@ def quarter_of_memory() -> int:
 
 def _run_alone(task: Task) -> Completion:
     """Run one task in a process of its own, so that a crash can be laid at its door."""
-    for attempt in range(1, task.attempts + 1):
+    for _ in range(task.deaths):
         try:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
                 return pool.submit(run_task, task).result()
         except BrokenProcessPool:
-            if attempt == task.attempts:
-                break
+            continue
     reason = "the worker process died (out of memory, or a crash in native code)"
-    return Completion(name=task.name, attempts=task.attempts, error=reason)
+    return Completion(name=task.name, attempts=task.deaths, error=reason)
 
 
 def make_runtime(name: str, *, workers: int, master: str | None, scratch: Path) -> Runtime:

@@ -35,13 +35,17 @@ class Work(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A named piece of work on one artifact. The name is a file name: no slashes."""
+    """A named piece of work on one artifact. The name is a file name: no slashes.
+
+    `attempts`: how often it is tried when it raises what may pass; `deaths`: how often its process may die.
+    """
 
     name: str
     folder: Path
     work: Work
     strict: bool = False
     attempts: int = 3
+    deaths: int = 3
 
 
 class Completion(Config):

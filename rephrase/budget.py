@@ -94,7 +94,8 @@ def preference(ids: Sequence[str], seed: int, scores: Floats | None = None) -> I
         raise ConfigError(f"{len(ids):,} documents came with {len(scores):,} scores", expected="one score a document")
     draws = keyed_hashes(seed, ids)
     keys = np.zeros(len(ids)) if scores is None else np.where(np.isnan(scores), np.inf, -scores)
-    return np.lexsort((np.array(ids, dtype=np.str_), draws, keys)).astype(np.int64)
+    order: Ints = np.lexsort((np.array(ids, dtype=np.str_), draws, keys)).astype(np.int64)
+    return order
 
 
 def choose(
