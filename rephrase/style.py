@@ -3,8 +3,8 @@
 The file opens with YAML between two lines of `---`; the rest is the template, whose one marker `{document}` is where
 the text goes, between the two marker lines of a fence (see `fence.py`). The style's words must say what that passage
 is: material, whatever it may ask for. Put the instruction in `system` or before the marker: an engine that caches
-prompt prefixes then reads it once. Whatever shapes the request is part of the cache key; thresholds are not, so a changed
-threshold judges stored outputs again and generates nothing.
+prompt prefixes then reads it once. Whatever shapes the request is part of the cache key; thresholds are not, so a
+changed threshold judges stored outputs again and generates nothing.
 
 How it is used:  request = load_style("medium").request(text, n_tokens)
 """
