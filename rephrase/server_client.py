@@ -5,7 +5,7 @@ finish. What is worth asking again is asked again: refusals for being asked too 
 names), errors of the server, time-outs, broken connections, bodies that cannot be read. A failure counts against a
 request only if the server proves to be alive afterwards; else it counts against the server (rephrase/server_pool.py).
 
-aiohttp, not httpx: with hundreds of requests in flight httpx spends tens of times more processor time on each.
+aiohttp, not httpx, whose cost for each request grows with the number in flight.
 
 How it is used: `batch = ServerClient(settings, log=path).batch()`, then `batch.add(place, question)` for each, then
 `batch.answers()`, and `batch.cancel()` in any case.

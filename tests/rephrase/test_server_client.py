@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from scripted_server import ScriptedServer
 
 from corpus.config import validated
 from corpus.errors import ConfigError, EnvironmentProblem
@@ -15,6 +14,7 @@ from rephrase.generator import Answer, Generation, Unanswered
 from rephrase.openai_protocol import Question, trivial
 from rephrase.server_client import ServerClient
 from rephrase.server_settings import ServerSettings
+from tests.rephrase.scripted_server import ScriptedServer
 
 TEXTS = [f"words {number}" for number in range(40)]
 

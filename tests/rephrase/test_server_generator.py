@@ -5,7 +5,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from scripted_server import ScriptedServer
 
 from corpus.config import validated
 from corpus.errors import ConfigError
@@ -16,6 +15,7 @@ from rephrase.packaged_models import weights_of
 from rephrase.served_name import full_name, told_identity
 from rephrase.server_generator import ServerGenerator, server_identity
 from rephrase.server_settings import ServerSettings
+from tests.rephrase.scripted_server import ScriptedServer
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
