@@ -54,7 +54,7 @@ def clean(text: str, style: "Style") -> Cleaned:
 
 
 def unwrapped(text: str) -> str:
-    """A text without a code fence around all of it, an opening marker of the passage before it, a closing one after it."""
+    """A text without a code fence around it, and without the passage's own markers before and after it."""
     text = text.strip()
     if (block := _CODE_BLOCK.match(text)) and "```" not in block[1]:
         text = block[1].strip()
