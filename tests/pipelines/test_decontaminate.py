@@ -153,3 +153,38 @@ def test_instruments_are_made_from_settings(tmp_path, items):
     assert other.identity["contamination"] != made.identity["contamination"]
     assert other.identity["language"] == made.identity["language"]
     assert not open_instruments(InstrumentSettings(language=False), tmp_path).identity
+
+
+def tiny_model(folder):
+    """A random sentence encoder of a few hundred bytes, with a word-level tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    vocabulary = ["[PAD]", "[UNK]", "the", "harbour", "opened", "bread", "rises", "slowly", "in"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+
+
+def test_cosines_of_pairs_do_not_depend_on_their_batch(tmp_path):
+    tiny_model(tmp_path / "model")
+    settings = InstrumentSettings.model_validate(
+        {"language": False, "similarity": {"model": "model", "max_length": 32, "device": "cpu"}}
+    )
+    made = open_instruments(settings, tmp_path)
+    pairs = [("the harbour opened", "the harbour opened"), ("the harbour opened", "bread rises slowly"), (" ", "in")]
+    cosines = made.similarity(pairs)
+    assert cosines[0] == 1.0
+    assert cosines[1] < 1.0
+    assert cosines[2] == 0.0
+    assert [made.similarity([pair])[0] for pair in pairs] == cosines
+    assert list(made.identity) == ["similarity"]
+    with pytest.raises(ConfigError, match="there is no model"):
+        open_instruments(settings, tmp_path / "elsewhere")
