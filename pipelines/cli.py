@@ -11,6 +11,7 @@ import typer
 
 from corpus.errors import GradatimError
 from corpus.version import VERSION
+from pipelines.cli_audit import audit
 from pipelines.cli_cache import cache
 from pipelines.cli_decontaminate import decontaminate
 from pipelines.cli_evaluate import compare, evaluate, forgetting
@@ -226,6 +227,7 @@ def select(
 
 for command in (
     rephrase,
+    audit,
     order,
     pack,
     export,

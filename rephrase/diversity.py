@@ -261,7 +261,7 @@ def _self_similarity(
 ) -> Measure:
     """Mean cosine over pairs of outputs, and over the same pairs of sources: (i, i + s) for s = 1, 2, ..."""
     n = len(outputs)
-    pairs = [(i, (i + step) % n) for step in range(1, n) for i in range(n if 2 * step != n else step)][:PAIRS]
+    pairs = [(i, (i + step) % n) for step in range(1, n // 2 + 1) for i in range(n if 2 * step != n else step)][:PAIRS]
     name = "self-similarity (word counts)" if similarity is None else "self-similarity (embeddings)"
     if not pairs:
         return Measure(name, None, None, "few", "above real text + 0.1")

@@ -28,7 +28,7 @@ from pipelines.report.data_card import data_card
 from pipelines.report.page import page
 from pipelines.report.rephrasing_attempts import Attempts, read_attempts
 from pipelines.report.rephrasing_diversity import StyleDiversity
-from pipelines.report.workspace import Section, Workspace, table_of
+from pipelines.report.workspace import Section, Workspace, manifest_link, table_of
 from rephrase.diversity import Similarity
 
 AUDITS = "audits"
@@ -107,8 +107,10 @@ def _sections(workspace: Workspace, audit: Audit, price: float | None) -> list[S
     attempts, artifact = audit.attempts, audit.artifact
     if attempts is None:
         return [Section("gates", "What the gates let through", absent="No chunk of a document was sent to the model.")]
+    up = "../" * (1 + len(Path(artifact.name).parts))
+    links = [("the data card", CARD), (f"the manifest of {artifact.name}", f"{up}{manifest_link(artifact)}")]
     return [
-        rephrasing_gates.section(attempts, audit.outcomes),
+        rephrasing_gates.section(attempts, audit.outcomes, links),
         rephrasing_diversity.section(audit.measured),
         rephrasing_change.section(attempts),
         rephrasing_scores.buckets_section(workspace, artifact, attempts),

@@ -33,18 +33,17 @@ def data_card(
     """The card as Markdown."""
     held = _held(artifact)
     model = held.model_licence or _packaged_licence(held.generators)
-    licences = Counter({pair: n for pair, n in held.licences.items()})
     blocks = [
         f"# Data card: {artifact.name}",
         _summary(artifact, attempts, outcomes, held.documents),
-        "## Licence", _licence(licences, model),
-        "## Sources", _sources(artifact, licences, model),
+        "## Licence", _licence(held.licences, model),
+        "## Sources", _sources(held.licences, model),
         "## Generator", _generator(artifact, held.generators, model),
         "## Styles", _styles(artifact, held.request_hashes),
         "## Pass rates by gate", _gates(attempts),
         "## Diversity", _diversity(measured),
         "## New facts and contamination", _facts(attempts),
-        "## What is missing", _missing(attempts, outcomes, licences, model, held),
+        "## What is missing", _missing(artifact, attempts, outcomes, held.licences, model),
     ]  # fmt: skip
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -121,7 +120,7 @@ def _licence(licences: Counter[str], model: str | None) -> str:
     )
 
 
-def _sources(artifact: Artifact, licences: Counter[str], model: str | None) -> str:
+def _sources(licences: Counter[str], model: str | None) -> str:
     if not licences:
         return "None."
     rows = [
@@ -244,33 +243,30 @@ def _facts(attempts: Attempts | None) -> str:
 
 
 def _missing(
-    attempts: Attempts | None, outcomes: pa.Table | None, licences: Counter[str], model: str | None, held: _Held
+    artifact: Artifact, attempts: Attempts | None, outcomes: pa.Table | None, licences: Counter[str], model: str | None
 ) -> str:
-    lines = []
     if attempts is None:
         return "- Everything: no document was sent to the model."
+    lines = []
     if missing := int(attempts.unanswered.sum()):
         lines.append(f"{count(missing, 'chunks')} without an answer from the model.")
-    lost = (
-        Counter(reason for reason in outcomes.column("reason").to_pylist() if reason is not None)
-        if outcomes
-        else Counter()
-    )
-    lines += [
-        f"{count(n, 'documents')} not kept: {_code(reason)}."
-        for reason, n in sorted(lost.items(), key=lambda i: (-i[1], i[0]))
-    ]
-    unsent = Counter(str(reason) for reason in attempts.reasons[~attempts.sent])
-    lines += [f"{count(n, 'pieces')} of documents not sent: {_code(reason)}." for reason, n in sorted(unsent.items())]
+    reasons = outcomes.column("reason").drop_null().to_pylist() if outcomes is not None else []
+    passed_over = artifact.manifest.totals.get("passed_over", {})
+    for unit, said, numbers in (
+        ("documents", "not kept", Counter(reasons)),
+        ("pieces", "of documents not sent", Counter(map(str, attempts.reasons[~attempts.sent]))),
+        ("documents", "not chosen", Counter(passed_over)),
+    ):
+        ranked = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+        lines += [f"{count(n, unit)} {said}: {_code(reason)}." for reason, n in ranked]
     if gates := unmeasured(attempts):
-        lines.append(f"Never measured, so nothing was stopped by: {', '.join(map(_code, gates))}.")
+        named = ", ".join(map(_code, gates))
+        lines.append(f"Stopped nothing, for want of an instrument or of anything to measure: {named}.")
     if unknown := sum(n for licence, n in licences.items() if terms(licence) == "unknown"):
         lines.append(f"The licence of the sources of {count(unknown, 'documents')}.")
     if terms(model) == "unknown":
         lines.append("The licence of the model.")
-    lines.append(
-        "A judgement of a reader: gates compare spellings and lengths, not meaning. Read the samples of the audit page."
-    )
+    lines.append("A reader's judgement: gates compare spellings and lengths. Read the samples of the audit page.")
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -123,7 +123,7 @@ def _figure(number: int, item: StyleDiversity) -> Any:
     with drawing(420, 130, left=44, right=10, top=8, bottom=34) as (figure, (axes,)):
         axes.plot(at, item.drift.opening_shares, color=colour(1), marker="o", markersize=4)
         axes.plot(at, item.drift.distinct_2, color=colour(5), marker="o", markersize=4)
-        axes.set_ylim(0, 1)
+        axes.set_ylim(0, 1.05)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("fifth of the run")
         percent_axis(axes)

@@ -20,8 +20,8 @@ _WHY_NOT = {
 }
 
 
-def section(attempts: Attempts, outcomes: pa.Table | None) -> Section:
-    """The funnel of each style, and the gates of all styles together and of each."""
+def section(attempts: Attempts, outcomes: pa.Table | None, links: Sequence[tuple[str, str]] = ()) -> Section:
+    """The funnel of each style, and the gates of all styles together and of each. `links`: names and addresses."""
     styles = by_style(attempts)
     tables = [{"name": "", "rows": gate_rows(attempts, attempts.counted)}]
     if len(styles) > 1:
@@ -33,6 +33,7 @@ def section(attempts: Attempts, outcomes: pa.Table | None) -> Section:
         "unanswered": _reasons(attempts.reasons[attempts.unanswered], _WHY_NOT),
         "unsent": _reasons(attempts.reasons[~attempts.sent]),
         "lost": _lost(outcomes),
+        "links": links,
     }
     return Section("gates", "What the gates let through", "rephrasing_gates.html", facts)
 
@@ -110,10 +111,11 @@ def _retries(attempts: Attempts) -> str:
     first = Counter(str(reason) for reason in attempts.reasons[attempts.sent & attempts.superseded & attempts.final])
     passed = int((again & attempts.kept).sum())
     why = listed([f"“{reason}” ({count(first[reason])})" for reason in in_order(first)])
-    return (
-        f"{count(int(again.sum()), 'chunks')} were asked for again; {count(passed)} of them passed in the end. "
-        f"Tries that were repeated failed at {why}."
+    n = int(again.sum())
+    asked = (
+        f"{count(n, 'chunks')} {'was' if n == 1 else 'were'} asked for again; {count(passed)} of them passed in the end"
     )
+    return f"{asked}. Tries that were repeated failed at {why}."
 
 
 def _reasons(reasons: Any, about: dict[str, str] | None = None) -> list[tuple[str, int, str]]:

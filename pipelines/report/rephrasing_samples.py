@@ -14,6 +14,8 @@ from pipelines.report.quantities import count
 from pipelines.report.rephrasing_attempts import Attempts, Marks, Rows, by_style
 from pipelines.report.word_diff import Piece, word_diff
 from pipelines.report.workspace import Section
+from rephrase.fidelity import Profile
+from rephrase.gates.facts import new_fact_words
 
 PASSAGE_CHARACTERS = 1_100
 PAIRS_SHOWN = 100  # bounds the page, whatever the number of styles
@@ -91,7 +93,8 @@ def _value(attempts: Attempts, gate: str, row: int) -> float:
 
 
 def _pair(attempts: Attempts, row: int, why: str, source: str, output: str) -> dict[str, Any]:
-    left, right = word_diff(passage(source, PASSAGE_CHARACTERS), passage(output, PASSAGE_CHARACTERS))
+    new = new_fact_words(Profile(output), Profile(source))  # of the whole texts: what is shown may be cut
+    left, right = word_diff(passage(source, PASSAGE_CHARACTERS), passage(output, PASSAGE_CHARACTERS), new)
     values = [(gate, _value(attempts, gate, row)) for gate in attempts.gates]
     return {
         "why": why,

@@ -7,7 +7,7 @@ How it is used:  source, output = word_diff(source_text, output_text)
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from itertools import groupby
@@ -29,12 +29,15 @@ class Piece:
     mark: Mark
 
 
-def word_diff(source: str, output: str) -> tuple[list[Piece], list[Piece]]:
-    """Mark a source (kept and removed) and its output (kept, added, new facts). The pieces of each join to its text."""
+def word_diff(source: str, output: str, new: Collection[str] | None = None) -> tuple[list[Piece], list[Piece]]:
+    """Mark a source (kept and removed) and its output (kept, added, new facts). The pieces of each join to its text.
+
+    `new`: the lower-cased words that are new facts, where these texts are parts of longer ones; else they are found.
+    """
     left, right = _PIECES.findall(source), _PIECES.findall(output)
     ours, theirs = [[_key(piece) for piece in side] for side in (left, right)]
     kept_left, kept_right = _shared(ours, theirs)
-    new = new_fact_words(Profile(output), Profile(source))
+    new = set(new_fact_words(Profile(output), Profile(source)) if new is None else new)
     marks_left: list[Mark] = ["" if kept else "del" for kept in kept_left]
     marks_right: list[Mark] = [
         "new" if set(words(key)) & new else "" if kept else "ins" for kept, key in zip(kept_right, theirs, strict=True)
