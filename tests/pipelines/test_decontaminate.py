@@ -4,6 +4,8 @@ import json
 
 import pyarrow as pa
 import pytest
+from small_recipe import run as run_recipe
+from small_recipe import write_recipe
 from typer.testing import CliRunner
 
 from corpus.artifacts import Artifact, describe_part, finish
@@ -188,3 +190,21 @@ def test_cosines_of_pairs_do_not_depend_on_their_batch(tmp_path):
     assert list(made.identity) == ["similarity"]
     with pytest.raises(ConfigError, match="there is no model"):
         open_instruments(settings, tmp_path / "elsewhere")
+
+
+def test_a_recipe_drops_pages_that_hold_items(tmp_path):
+    """Sentences of real pages are made items: these pages go, and copies of them."""
+    settings = {"rate": None, "mixture": None}
+    shop = run_recipe(write_recipe(tmp_path / "r", stages=[], **settings), tmp_path / "w", LocalRuntime(1))
+    pages = [row for path in Artifact(shop.root / "documents").files() for row in read_table(path).to_pylist()]
+    chosen = [page for page in pages if len(page["text"].split()) > 40][:3]
+    rows = [{"id": page["id"], "text": " ".join(page["text"].split()[5:35])} for page in chosen]
+    (tmp_path / "r" / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    step = {"decontaminate": {"items": ["items.jsonl"]}}
+    run_recipe(write_recipe(tmp_path / "r", stages=[step], **settings), tmp_path / "w", LocalRuntime(1))
+    filtered = Artifact(shop.root / "filtered")
+    dropped = [row for path in filtered.files(folder="dropped") for row in read_table(path).to_pylist()]
+    assert {page["id"] for page in chosen} <= {row["id"] for row in dropped}
+    assert len(dropped) < len(pages) / 4
+    assert {row["reason"] for row in dropped} == {"contaminated: items"}
+    assert Artifact(shop.root / "contamination").manifest.totals["evaluations"] == {"items": 3}
