@@ -326,16 +326,17 @@ def test_the_maps_that_its_questions_show_are_valid():
 REAL = """
 import json, sys
 from pathlib import Path
+from corpus.documents import documents
 from rephrase.vllm_engine import VllmGenerator
 from rephrase.vllm_settings import VllmSettings
 from rephrase.style import load_style
 from tests.rephrase.test_steps_through_stage import pages, run
 
 folder, style = Path(sys.argv[1]), load_style("structure")
-style = style.model_copy(update={"limits": style.limits.model_copy(update={"max_out": 96})})
+style = style.model_copy(update={"limits": style.limits.model_copy(update={"max_out": 48, "chunk": 150})})
 generator = VllmGenerator(VllmSettings(), log=folder / "log")
-batch = pages(1)
-batch = batch.set_column(1, batch.schema.field(1), [[batch.column("text")[0].as_py()[:2500]]])
+(page,) = pages(1).to_pylist()
+batch = documents([{**page, "text": page["text"][:1200], "meta": None}])
 made = run(folder, generator, style, batch)
 again = run(folder, generator, style, batch)
 pieces = [row for row in made.attempts.to_pylist() if not row["step"]]
