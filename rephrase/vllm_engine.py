@@ -206,11 +206,12 @@ def _start(settings: VllmSettings, path: Path, max_context: int, log: Path) -> A
     import torch
     from vllm import LLM
 
-    logging.getLogger("vllm").handlers[:] = [logging.FileHandler(log, encoding="utf-8")]  # not on the screen
     _check_build(settings)
     if not has_gpu():
         torch.set_num_threads(settings.engine_threads)  # before the engine: vLLM refuses it afterwards
-    return LLM(str(path), disable_log_stats=True, **engine_arguments(settings, max_context=max_context))
+    engine = LLM(str(path), disable_log_stats=True, **engine_arguments(settings, max_context=max_context))
+    logging.getLogger("vllm").handlers[:] = [logging.FileHandler(log, encoding="utf-8")]  # what it has to say later
+    return engine
 
 
 def _check_build(settings: VllmSettings) -> None:

@@ -39,7 +39,7 @@ def in_order(generator, requests, seed):
 def run(folder, name, script):
     paths = [str(folder / f"{name}.log"), name, str(folder / f"{name}.json")]
     command = [sys.executable, "-c", START + script, *paths]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1_800, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads((folder / f"{name}.json").read_text()), done
 
@@ -147,7 +147,7 @@ def test_answers_come_as_they_finish_and_what_is_given_up_ends(tmp_path):
     assert "died while it generated: out of memory" in result["said"]
     assert "stream.log" in result["said"]
     assert "lower max_context" in result["said"]
-    assert done.stdout == ""
+    assert done.stdout + done.stderr == "", "what a dying engine says goes to the log"
 
 
 SPECULATE = """
