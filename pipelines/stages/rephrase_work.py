@@ -5,6 +5,7 @@ model takes long; what was generated before a kill comes from the cache, and wha
 A task keeps to its share of the budget: when that is spent, its other documents are recorded as `over_budget`.
 """
 
+import atexit
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -154,8 +155,10 @@ class RephraseWork:
 
 @lru_cache(maxsize=1)
 def loaded(settings: AnyGenerator, log: Path) -> Generator:
-    """The generator of this process; it starts with its first request and is freed when the process ends."""
-    return open_generator(settings, log=log)
+    """The generator of this process; it starts with its first request and is closed when the process ends."""
+    generator = open_generator(settings, log=log)
+    atexit.register(generator.close)
+    return generator
 
 
 def _by_style(group: pa.Table) -> Iterator[tuple[str, pa.Array]]:

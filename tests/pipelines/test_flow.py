@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corpus.artifacts import Artifact, artifacts_in
-from corpus.errors import InputError, TaskError
+from corpus.errors import ConfigError, InputError, TaskError
 from corpus.events import EVENTS
 from curriculum.visits import same_visits
 from pipelines.commands.verify import verify_command
@@ -198,3 +198,62 @@ def verify_unfinished(root):
     """No artifact claims to be finished that is not intact, and no temporary file is left."""
     assert not [path for path in root.rglob("*.writing")]
     return all(artifact.differences() == [] for artifact in artifacts_in(root))
+
+
+def test_a_recipe_rephrases_by_quality_and_mixes_what_came_of_it(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("aiohttp")
+    import yaml
+
+    from corpus.shards import read_table
+    from tests.pipelines.rephrasing_server import RephrasingServer, generator, tokenizer_folder
+
+    with RephrasingServer() as server:
+        rephrase = {
+            "route": {"kind": "quality", "bands": {"3-11": ["easy"], "12-20": ["hard"]}},
+            "styles": ["easy", "hard"],
+            "sources": ["web"],
+            "budget": {"documents": 12},
+            "generator": yaml.safe_load(generator(server, tokenizer_folder(tmp_path / "words"))),
+            "instruments": {"language": False},
+        }
+        mixture = {"sources": {"web": "70%", "wrap/*": "10%", "old": "20%"}, "tokens": "40K", "max_visits": 8}
+        recipe = write_recipe(tmp_path / "r", rephrase=rephrase, mixture=mixture)
+        run(recipe, tmp_path / "w", LocalRuntime(1))
+    plan = read_table(tmp_path / "w" / "rephrased_plan" / "plan.parquet").to_pylist()
+    scores = [path for path in (tmp_path / "w" / "scores" / "composite").glob("*.parquet")]
+    by_id = {row["id"]: row["composite"] for path in scores for row in read_table(path).to_pylist()}
+    assert len({row["id"] for row in plan}) == 12
+    low = [by_id[row["id"]] for row in plan if row["style"] == "easy"]
+    high = [by_id[row["id"]] for row in plan if row["style"] == "hard"]
+    assert low
+    assert high
+    assert max(low) <= min(high)
+    visits = read_table(tmp_path / "w" / "mixture" / "visits.parquet")
+    assert sum(visits.column("length").to_pylist()) == 40_000
+    assert verify_command(tmp_path / "w", None) == 0
+
+
+def test_a_style_that_is_not_there_is_refused_before_any_page_is_read(tmp_path):
+    recipe = write_recipe(tmp_path / "r", rephrase={"styles": ["mediun"]})
+    with pytest.raises(ConfigError, match="there is no style 'mediun'; did you mean 'medium'"):
+        run(recipe, tmp_path / "w", LocalRuntime(1))
+    assert not (tmp_path / "w" / "documents").exists()
+
+
+def test_evaluation_items_in_pages_are_dropped_by_a_recipes_step(tmp_path, finished):
+    from corpus.shards import read_table
+
+    page = next(row for path in Artifact(finished / "clean").files() for row in read_table(path).to_pylist())
+    (tmp_path / "items.jsonl").write_text(
+        json.dumps({"id": "q1", "question": " ".join(page["text"].split()[20:60]), "evaluation": "quiz"}) + "\n"
+    )
+    step = {"decontaminate": {"items": [str(tmp_path / "items.jsonl")], "policy": "drop_documents"}}
+    recipe = write_recipe(tmp_path / "r", stages=[step, {"filter": "fineweb", "sources": ["web"]}], mixture=None)
+    run(recipe, tmp_path / "w", LocalRuntime(1))
+    totals = Artifact(tmp_path / "w" / "filtered").manifest.totals
+    dropped = {reason: n for reason, n in totals["dropped"].items() if "contaminated" in reason}
+    assert sum(dropped.values()) >= 1
+    kept = {row["id"] for path in Artifact(tmp_path / "w" / "filtered").files() for row in read_table(path).to_pylist()}
+    assert page["id"] not in kept
+    assert verify_command(tmp_path / "w", None) == 0

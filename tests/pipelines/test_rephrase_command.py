@@ -1,6 +1,12 @@
 """`gradatim rephrase` as a user meets it: files in, documents by style out, budgets kept, errors that come first."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +24,7 @@ from pipelines.recipe import DEMO
 from tests.pipelines.rephrasing_server import RephrasingServer, generator, tokenizer_folder
 
 PAGES = DEMO.parent / "pages.jsonl"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +203,85 @@ def test_what_cannot_be_done_is_refused_before_anything_runs(folder, server, tmp
         rephrase(folder, server, tmp_path, **options)
     assert not server.tries
     assert not (tmp_path / "rephrased").exists()
+
+
+RUN = """
+import sys
+from pathlib import Path
+from pipelines.commands.rephrase import Wanted, rephrase_command
+from pipelines.commands.workshop import RuntimeOptions
+
+generator, runtime, workspace, *given = sys.argv[1:]
+wanted = Wanted(None, {"styles": ["easy", "hard"], "generator": generator}, ("task_requests=30",), False, None)
+rephrase_command(given, Path(workspace), wanted, RuntimeOptions(runtime, 1 if runtime == "local" else 2))
+"""
+
+
+def command(folder, server, workspace, runtime, **options):
+    given = [str(folder / f"part{i}.jsonl") for i in range(2)]
+    asked = generator(server, folder / "words", **options)
+    return [sys.executable, "-c", RUN, asked, runtime, str(workspace), *given]
+
+
+def sent_while(process, server, wanted, limit=600):
+    """Wait until so many requests were answered. Fails when the process ends before."""
+    end = time.monotonic() + limit
+    while sum(server.sent.values()) < wanted and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    assert sum(server.sent.values()) >= wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 20])
+def test_a_killed_run_goes_on_and_sends_no_finished_request_again(folder, finished, tmp_path, after):
+    with RephrasingServer(seconds=0.03) as server:
+        again = command(folder, server, tmp_path, "local", max_concurrent=2)
+        process = subprocess.Popen(again, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        sent_while(process, server, after)
+        process.kill()
+        process.wait()
+        killed_at = sum(server.sent.values())
+        assert killed_at < sum(finished[1].values())
+        subprocess.run(again, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert verify_command(finished[0], tmp_path) == 0
+    assert set(server.sent) == set(finished[1])
+    twice = sum(times - 1 for times in server.sent.values())
+    assert twice <= 2  # those that were in flight, or whose answer was on its way, when the process died
+
+
+def workers_of(process):
+    """The Python processes of a Spark run that work on tasks now: children of its JVM's daemon."""
+    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    parents = {int(pid): int(ppid) for pid, ppid, _ in rows}
+
+    def below(pid):
+        while pid in parents:
+            pid = parents[pid]
+            if pid == process.pid:
+                return True
+        return False
+
+    daemons = [int(pid) for pid, _, args in rows if "pyspark.daemon" in args and below(int(pid))]
+    return [pid for pid in daemons if parents[pid] in daemons]
+
+
+@pytest.mark.spark
+@pytest.mark.slow
+def test_spark_tasks_share_a_server_and_a_killed_executor_resumes(folder, finished, tmp_path):
+    pytest.importorskip("pyspark")
+    with RephrasingServer(seconds=0.05) as server:
+        again = command(folder, server, tmp_path, "spark", max_concurrent=2)
+        process = subprocess.Popen(again, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        sent_while(process, server, 12)
+        workers = workers_of(process)
+        assert workers
+        os.kill(workers[0], signal.SIGKILL)
+        told = process.communicate(timeout=400)
+        if process.returncode:
+            assert b"run the same command again" in told[1], told[1].decode()[-2000:]
+            subprocess.run(again, cwd=ROOT, check=True, capture_output=True, timeout=400)
+    assert verify_command(finished[0], tmp_path) == 0
+    assert set(server.sent) == set(finished[1])
+    assert sum(times - 1 for times in server.sent.values()) <= 2
