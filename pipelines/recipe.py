@@ -78,6 +78,9 @@ class Rephrasing(Config):
     rate: float | None = Field(None, gt=0, description="generated tokens per second and GPU, for a budget of GPU-hours")
     measure: bool = Field(False, description="measure that rate on the first outputs, once")
     pick: Literal["best", "random"] = Field("random", description="a keyed draw, or the best-scored documents first")
+    dedup: MinHashSettings | None = Field(
+        None, description="how near-duplicates among all rephrasings are found and left out; null: they stay"
+    )
     batch_size: Count = Field(4096, ge=1, description="requests handed to the generator together")
     task_requests: Count = Field(4_000, ge=1, description="requests of a task, about; decides what a file holds")
     rollout: int = Field(0, ge=0, description="another number gives another output of each document")

@@ -27,6 +27,7 @@ from corpus.shards import read_table
 from pipelines.aligned_scores import ScoreColumn, find_column, score_columns
 from pipelines.build import Workshop
 from pipelines.recipe import Rephrasing
+from pipelines.rephrase_duplicates import without_duplicates
 from pipelines.rephrase_instruments import open_instruments
 from pipelines.rephrase_notes import noted_rate, seen
 from pipelines.rephrase_plan import PLAN, TRIAL, TRIAL_OUTPUTS, Plan
@@ -118,7 +119,11 @@ class Rephraser:
     # ---- the work
 
     def run(self) -> Artifact:
-        """Make the rephrasings. Raises ConfigError when nothing is chosen, TaskError where strict and alarmed."""
+        """Make the rephrasings: `<name>`, and `<name>_unique` where near-duplicates are to be left out.
+
+        Returns the documents to go on with. Raises ConfigError when nothing is chosen, TaskError where strict and
+        alarmed.
+        """
         plan = self.plan()
         totals = plan.manifest.totals
         if not totals["rephrasings"]:
@@ -133,7 +138,9 @@ class Rephraser:
         made = self._built(self.name, plan, PLAN)
         if not large:
             self._look_over(made, "the outputs")
-        return made
+        if self.settings.dedup is None:
+            return made
+        return without_duplicates(self.shop, made, self.settings.dedup)
 
     def trial(self, plan: Artifact) -> Artifact:
         """Some outputs of each style, looked over before the rest is made."""

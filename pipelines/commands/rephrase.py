@@ -60,8 +60,12 @@ def rephrase_command(given: Sequence[str], workspace: Path, wanted: Wanted, runt
             print_estimate(estimated(rephraser, plan, price=wanted.price), plan)
             return
         begun = time.monotonic()
-        made = rephraser.run()
+        going_on = rephraser.run()
+        made = Artifact(shop.root / rephraser.name)
         print_result(made, [style.name for style in rephraser.styles], time.monotonic() - begun)
+        if going_on.name != made.name:
+            left_out = sum(going_on.manifest.totals["dropped"].values())
+            table_console().print(f"{left_out:,} near-duplicates left out: {going_on.name}.", highlight=False)
 
 
 def rephrasing_settings(wanted: Wanted) -> Rephrasing:

@@ -184,6 +184,20 @@ def test_alarming_outputs_are_said_loudly_and_stop_a_strict_run(folder, tmp_path
             rephrase(folder, server, tmp_path, strict=True)
 
 
+def test_near_duplicates_of_other_tasks_are_left_out(folder, server, finished, tmp_path):
+    """The server says the same in both styles, so each document's rephrasings are a pair."""
+    made = rephrase(folder, server, tmp_path, sets=("dedup={}",))
+    unique = Artifact(tmp_path / "rephrased_unique")
+    texts = [row["text"] for path in made.files() for row in read_table(path).to_pylist()]
+    left = [row["text"] for path in unique.files() for row in read_table(path).to_pylist()]
+    assert len(set(texts)) < len(texts)
+    assert sorted(left) == sorted(set(left))
+    assert set(left) <= set(texts)
+    totals = unique.manifest.totals
+    assert totals["kept"] == len(left)
+    assert totals["records_in"] == len(texts)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -132,6 +132,49 @@ def test_a_dead_worker_is_laid_at_its_tasks_door(tmp_path):
     assert {path.name for path in (tmp_path / "thing").glob("*.txt")} == {"text0.txt", "text1.txt", "text2.txt"}
 
 
+@dataclass(frozen=True)
+class DieTimes:
+    """Kills its process so many times, then writes the number of the process that did the work."""
+
+    name: str
+    notes: Path
+    times: int = 0
+
+    def run(self, folder, tally):
+        with self.notes.open("a") as file:
+            file.write(self.name + "\n")
+        if self.notes.read_text().split().count(self.name) <= self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write_text(folder / f"{self.name}.txt", str(os.getpid()))
+        return [folder / f"{self.name}.txt"]
+
+
+def test_a_task_may_kill_its_process_often_and_the_others_share_one_again(tmp_path):
+    names = {"a": 0, "b": 4, "c": 0, "d": 0}
+    work = {name: DieTimes(name, tmp_path / "notes", times) for name, times in names.items()}
+    runtime = LocalRuntime(1, own_process=True)
+    made = Workshop(tmp_path, LocalRuntime(1)).build_tasks(
+        "thing", "test", config={}, inputs=[], work=work, runtime=runtime, deaths=6
+    )
+    ran_in = {name: (made.folder / f"{name}.txt").read_text() for name in names}
+    assert ran_in["c"] == ran_in["d"]
+    assert len(set(ran_in.values())) == 3
+    again = {name: DieTimes(name, tmp_path / "more", times) for name, times in names.items()}
+    with pytest.raises(TaskError, match="1 of 4 tasks failed, the first is b"):
+        Workshop(tmp_path / "few", LocalRuntime(1)).build_tasks(
+            "thing", "test", config={}, inputs=[], work=again, runtime=LocalRuntime(1, own_process=True), deaths=3
+        )
+
+
+def test_words_beside_the_bar_are_shown(tmp_path):
+    screen = io.StringIO()
+    progress = Progress(console=Console(file=screen, force_terminal=True, width=140))
+    with progress.stage("rephrased", total=1, done=0, watch=lambda: (3, 12, "250 tokens/s, 92% kept")):
+        time.sleep(1.0)
+    assert "3/12" in screen.getvalue()
+    assert "250 tokens/s, 92% kept" in screen.getvalue()
+
+
 def test_a_long_task_moves_the_bar(tmp_path):
     assert noted_progress(tmp_path) is None
     note_progress(tmp_path, 3, 12)
