@@ -198,6 +198,26 @@ def test_near_duplicates_of_other_tasks_are_left_out(folder, server, finished, t
     assert totals["records_in"] == len(texts)
 
 
+def test_a_measured_rate_turns_gpu_hours_into_tokens_and_stays(folder, tmp_path, capsys):
+    with RephrasingServer(seconds=0.05) as server:
+        asked = generator(server, folder / "words", max_concurrent=1)
+        options = {"generator": asked, "measure": True, "budget": "{gpu_hours: 0.0005}", "styles": ["easy"]}
+        rephrase(folder, server, tmp_path, dry_run=True, **options)
+        assert "tokens/s each (measured now)" in capsys.readouterr().out
+        rate = json.loads((tmp_path / "rephrased_rate" / "rate.json").read_text())["rate"]
+        held = Artifact(tmp_path / "rephrased_plan").manifest
+        assert held.config["budget"]["tokens"] == int(0.0005 * 3600 * rate)
+        tried = sum(server.sent.values())
+        made = rephrase(folder, server, tmp_path, **options)
+        assert made.manifest.inputs[1].fingerprint == held.fingerprint
+        assert sum(server.sent.values()) == tried  # what the trial made is not paid twice
+        assert set(server.sent.values()) == {1}
+    noted = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    spans = [line for line in noted if "rephrased" in line]
+    seconds = sum(line["ended"] - line["begun"] for line in spans)
+    assert rate == pytest.approx(sum(line["n_out"] for line in spans) / seconds, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
