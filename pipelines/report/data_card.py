@@ -87,7 +87,7 @@ def _summary(artifact: Artifact, attempts: Attempts | None, outcomes: pa.Table |
         said = finding(attempts, made, outcomes.num_rows if outcomes else int(manifest.totals.get("records_in", 0)))
     rows = [
         ("documents", count(made)),
-        ("attempts", count(int(attempts.sent.sum()) if attempts else 0)),
+        ("requests sent, retries included", count(int(attempts.sent.sum()) if attempts else 0)),
         ("tokens that passed the gates", count(int(attempts.n_out[attempts.kept].sum()) if attempts else 0)),
         ("fingerprint", f"`{manifest.fingerprint}`"),
         ("made by", f"gradatim {manifest.code}"),

@@ -69,16 +69,16 @@ def gate_rows(attempts: Attempts, rows: Marks) -> list[dict[str, Any]]:
 
 
 def finding(attempts: Attempts, made: int, tried: int) -> str:
-    """One sentence: how many attempts passed, what they became, and the gate that stopped most."""
+    """One sentence: how many chunks passed, what they became, and the gate that stopped most."""
     counted, kept = int(attempts.counted.sum()), int(attempts.kept.sum())
     if not counted:
         return "No attempt counts: whatever was sent, a later step or try was to replace it."
-    text = f"{count(kept)} of {count(counted, 'attempts')} passed every gate ({percent(kept / counted)})"
+    text = f"{count(kept)} of {count(counted, 'chunks')} passed every gate ({percent(kept / counted)})"
     text += f", which made {count(made, 'rephrased documents')} of {count(tried)} tried."
     stopped = Counter(str(reason) for reason in attempts.reasons[attempts.counted & ~attempts.unanswered] if reason)
     if stopped:
         reason, number = min(stopped.items(), key=lambda item: (-item[1], item[0]))
-        text += f" The gate that stopped most is “{reason}”: {count(number, 'attempts')}."
+        text += f" The gate that stopped most is “{reason}”: {count(number, 'chunks')}."
     missing = int(attempts.unanswered.sum())
     if missing:
         text += f" {count(missing)} got no answer."

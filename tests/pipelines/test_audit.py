@@ -158,7 +158,7 @@ def test_an_artifact_with_nothing_or_one_attempt_is_audited(tmp_path: Path, n: i
     html, card = audited(tmp_path)
     text = text_of(html)
     if n:
-        assert "1 of 1 attempt" in text
+        assert "1 of 1 chunk" in text
         assert "Too few outputs to say: 1 output" in text
         assert "| documents | 1 |" in card
     else:
@@ -171,7 +171,7 @@ def test_a_set_of_which_everything_was_rejected_is_audited(tmp_path: Path) -> No
     make_rephrased(tmp_path, rows, [[answer("I'm sorry, I cannot rewrite this text.")] for _ in rows])
     html, card = audited(tmp_path, price=2.0)
     text = text_of(html)
-    assert "0 of 12 attempts passed every gate (0.0 %), which made 0 rephrased documents of 12 tried." in text
+    assert "0 of 12 chunks passed every gate (0.0 %), which made 0 rephrased documents of 12 tried." in text
     assert "none of them passed the gates" in text
     assert "stopped by “refusal”" in text
     assert "There is no document, so there is nothing to license." in card
@@ -373,7 +373,7 @@ def test_the_command_writes_both_files_and_refuses_what_was_not_rephrased(
 ) -> None:
     audit_command(workspace, "rephrased", None)
     said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"\d+ of \d+ attempts passed every gate", said)
+    assert re.search(r"\d+ of \d+ chunks passed every gate", said)
     assert "audits/rephrased/audit.html" in said
     assert "audits/rephrased/data-card.md" in said
     with pytest.raises(ArtifactError, match="clean holds no rephrasings"):

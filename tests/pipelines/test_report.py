@@ -201,7 +201,7 @@ def test_the_plan_and_the_mass_are_told_in_numbers(page: Page) -> None:
 
 def test_rephrasings_show_pass_rates_reasons_the_warning_and_the_way_to_the_audit(page: Page, copy: Path) -> None:
     text = " ".join(page.text.split())
-    assert re.search(r"\d+ of \d+ attempts passed every gate", text)
+    assert re.search(r"\d+ of \d+ chunks passed every gate", text)
     assert "The gate that stopped most is “refusal”" in text
     assert "A small model invents" in text
     assert "pieces of documents were not sent" in text
