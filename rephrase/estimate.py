@@ -157,7 +157,7 @@ def _ratio(
     style: Style, found: Mapping[str, Generation], bodies: Mapping[str, int], earlier: float | None
 ) -> tuple[float, str]:
     """Output tokens a source token, and where that comes from."""
-    if len(found) >= ENOUGH_ANSWERS:
+    if found and len(found) >= min(ENOUGH_ANSWERS, len(bodies)):
         return sum(answer.n_out for answer in found.values()) / sum(bodies[key] for key in found), "stored answers"
     if earlier is not None:
         return earlier * len(bodies) / max(1, sum(bodies.values())), "an earlier run"
