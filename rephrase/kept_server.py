@@ -27,6 +27,7 @@ _HEALTH_EVERY, _HEALTH_TIMEOUT = 5.0, 10.0
 _TOLD_EVERY = 15.0  # seconds between lines while the server starts
 _STABLE = 600.0  # seconds of service after which earlier deaths are forgotten
 _LONGEST_PAUSE = 60.0
+_KILLED = 5.0  # seconds until killed processes are gone; zombies that nobody reaps stay longer, and hold nothing
 
 
 @dataclass(frozen=True)
@@ -158,16 +159,15 @@ class KeptServer:
 
     def _end_child(self) -> None:
         """Ask the child to end, wait, and kill what is left of its group."""
-        child, self._child = self._child, None
+        child = self._child
         if child is None:
             return
         if child.poll() is None:
             child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(GRACE)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # engines that outlived their server
-        child.wait()
+        self._child = None
+        _kill_group(child)  # engines that outlived their server
         assert child.stdin is not None
         child.stdin.close()
 
@@ -183,6 +183,17 @@ class KeptServer:
     def _how_ended(self) -> str:
         code = self._child.returncode if self._child else None
         return f"killed by signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+
+
+def _kill_group(leader: "subprocess.Popen[bytes]") -> None:
+    """Kill a process group, and wait a moment until its memory and ports are free."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader.pid, signal.SIGKILL)
+        leader.wait()
+        end = time.monotonic() + _KILLED
+        while time.monotonic() < end:
+            os.killpg(leader.pid, 0)
+            time.sleep(0.05)
 
 
 def _last_line(log: Path, since: int) -> str:

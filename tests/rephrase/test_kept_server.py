@@ -130,7 +130,7 @@ def test_a_killed_server_is_started_again_and_its_engine_does_not_stay(keep):
     kept.ready(1)
     os.kill(kept.pids(0)[0], signal.SIGKILL)
     kept.ready(2)
-    assert gone(kept.pids(0))
+    until(lambda: gone(kept.pids(0)))
     assert "killed by signal 9" in kept.said()
     with urllib.request.urlopen(f"http://127.0.0.1:{kept.port}/health", timeout=30) as response:
         assert response.status == 200
@@ -143,7 +143,7 @@ def test_a_stop_is_passed_on_and_leaves_nothing_behind(keep, number, how):
     kept.ready(1)
     kept.process.send_signal(number)
     assert kept.process.wait(60) == 0
-    assert gone(kept.pids(0))
+    until(lambda: gone(kept.pids(0)))  # a killed process may need a moment on a busy machine
 
 
 def test_a_killed_keeper_takes_its_server_with_it(keep):
@@ -158,7 +158,7 @@ def test_a_server_that_hangs_is_started_again(keep):
     kept.ready(1)
     (kept.folder / "hang").touch()
     kept.ready(2)
-    assert gone(kept.pids(0))
+    until(lambda: gone(kept.pids(0)))
     assert "/health has not answered" in kept.said()
 
 
@@ -167,7 +167,7 @@ def test_a_server_that_does_not_start_is_an_error_at_once(keep):
     assert kept.process.wait(60) == 2
     assert "it did not start" in kept.said()
     assert "exit status 3" in kept.said()
-    assert gone(kept.pids(0))
+    until(lambda: gone(kept.pids(0)))
 
 
 def test_a_server_that_ends_again_and_again_is_given_up(keep):
@@ -176,4 +176,4 @@ def test_a_server_that_ends_again_and_again_is_given_up(keep):
     os.kill(kept.pids(0)[0], signal.SIGKILL)
     assert kept.process.wait(60) == 2
     assert "the server ended 3 times in a row" in kept.said()
-    assert all(gone(kept.pids(start)) for start in range(3))
+    until(lambda: all(gone(kept.pids(start)) for start in range(3)))
