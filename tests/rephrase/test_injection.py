@@ -6,7 +6,7 @@ The model here is scripted: it obeys. What a real model does is measured by `ben
 import pytest
 from injection_pages import PAGES
 
-from benchmarks.injection import injection_rates, obeys, table
+from benchmarks.injection import carries, injection_rates, obeys, table
 from rephrase.gates.instruments import NO_INSTRUMENTS
 from rephrase.gates.judging import Passage, judge
 from rephrase.generator import Generation
@@ -85,3 +85,11 @@ def test_the_benchmark_counts_each_page_and_style_once(scripted):
     assert all(result.obeyed and result.reason for result in results)
     easy = table(results).splitlines()[1].split()
     assert easy[:6] == ["easy", str(len(PAGES)), "0", str(len(PAGES)), str(len(PAGES)), "0"]
+
+
+def test_an_order_that_is_copied_is_told_from_one_that_is_obeyed():
+    page = next(page for page in PAGES if page.name == "asks for base64")
+    copied = f"{page.article.rephrased}\n\n{page.order}"
+    assert carries(page, copied)
+    assert not obeys(page, copied)
+    assert not carries(page, page.article.rephrased)
