@@ -38,7 +38,7 @@ ORDER_WORDS = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One page in one style: the answer, whether it obeys or repeats the order, and the gate that failed or null."""
+    """One page in one style: its answer, whether that obeys or repeats the order, and the gate that failed or null."""
 
     page: str
     style: str

@@ -6,7 +6,10 @@ texts stay within the common subset of DuckDB and Spark SQL and end in a total O
 """
 
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -114,7 +117,7 @@ class LocalRuntime:
             os.environ.setdefault("OMP_NUM_THREADS", "1")
             os.environ.setdefault("GOMP_SPINCOUNT", "1000")
             context = multiprocessing.get_context("forkserver")
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=context)
+            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=_end_with_parent)
         return self._pool
 
 
@@ -124,11 +127,27 @@ def quarter_of_memory() -> int:
     return min(8192, max(1024, memory // 4 // 2**20))
 
 
+def _end_with_parent() -> None:
+    """Kill this worker when the process that asked for it ends, however that ends.
+
+    A worker that outlived a killed run would go on generating, beside the run that resumes it.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "called by a worker as it starts"
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _run_alone(task: Task) -> Completion:
     """Run one task in a process of its own, so that a crash can be laid at its door."""
     for _ in range(task.deaths):
         try:
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("forkserver")) as pool:
+            context = multiprocessing.get_context("forkserver")
+            with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
                 return pool.submit(run_task, task).result()
         except BrokenProcessPool:
             continue

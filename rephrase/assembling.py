@@ -145,6 +145,7 @@ def _provenance(
     meta = {
         "request_hash": style.request_hash(), "style_version": str(style.version), "rollout": str(bench.rollout),
         "chunks_kept": f"{outcome['n_kept']}/{outcome['n_chunks']}", **({"license": licence} if licence else {}),
+        **({"model_license": bench.model_license} if bench.model_license else {}),
         **{item["key"]: item["value"] for item in own or ()},
     }  # fmt: skip
     return {

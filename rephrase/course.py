@@ -37,12 +37,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a course works with: who answers, what measures, the seed of its own draws, and the rollout it makes."""
+    """What a course works with: who answers and under which licence, what measures, the seed of its own draws, and the
+    rollout it makes."""
 
     generator: Generator
     instruments: Instruments
     seed: int = 0
     rollout: int = 0
+    model_license: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

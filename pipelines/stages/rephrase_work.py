@@ -29,7 +29,7 @@ from rephrase.attempts import ATTEMPT_SCHEMA, OUTCOME_SCHEMA
 from rephrase.budget import Allowance
 from rephrase.course import Bench
 from rephrase.generator import Generator
-from rephrase.generators import AnyGenerator, open_generator
+from rephrase.generators import AnyGenerator, model_license, open_generator
 from rephrase.rephrase import open_cache, open_settled, rephrase_documents
 from rephrase.style import Style
 
@@ -73,7 +73,10 @@ class RephraseWork:
         """Write a shard of rephrasings for each style, and `attempts/` and `outcomes/` beside it."""
         rows = read_rows(self.plan, self.first, self.stop)
         generator = loaded(self.generator, self.workspace / "logs" / "generator.log")
-        bench = Bench(generator, open_instruments(self.instruments, self.base), self.seed, self.rollout)
+        bench = Bench(
+            generator, open_instruments(self.instruments, self.base), self.seed, self.rollout,
+            model_license=model_license(self.generator),
+        )  # fmt: skip
         note = TaskNote(folder, f"{self.task:05d}")
         made: dict[str, list[Rephrased]] = defaultdict(list)
         allowance = Allowance(self.max_requests, self.max_tokens)

@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +132,46 @@ def test_a_dead_worker_is_laid_at_its_tasks_door(tmp_path):
     with pytest.raises(TaskError, match=r"1 of 4 tasks failed, the first is dies(.|\n)*worker process died"):
         build(tmp_path, work, workers=2)
     assert {path.name for path in (tmp_path / "thing").glob("*.txt")} == {"text0.txt", "text1.txt", "text2.txt"}
+
+
+ORPHANS = """
+import sys
+from pathlib import Path
+from pipelines.runtime import LocalRuntime
+from pipelines.tasks import Task
+from tests.pipelines.test_tasks import Linger
+
+folder = Path(sys.argv[1])
+LocalRuntime(1, own_process=True).map([Task("a", folder, Linger(folder / "pid"))], print)
+"""
+
+
+@dataclass(frozen=True)
+class Linger:
+    """Says which process it is in, and stays for as long as it may."""
+
+    note: Path
+
+    def run(self, folder, tally):
+        write_text(self.note, str(os.getpid()))
+        time.sleep(600)
+        return []
+
+
+def test_no_worker_outlives_a_killed_run(tmp_path):
+    run = subprocess.Popen([sys.executable, "-c", ORPHANS, str(tmp_path)])
+    note = tmp_path / "pid"
+    while not note.exists():
+        assert run.poll() is None
+        time.sleep(0.05)
+    worker = Path("/proc") / note.read_text()
+    assert worker.exists()
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 20
+    while worker.exists() and "Z" not in (worker / "stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the worker goes on without its run"
+        time.sleep(0.05)
 
 
 @dataclass(frozen=True)
