@@ -16,6 +16,9 @@ def audit(
         float | None,
         typer.Option(min=0, help="What an hour of the engines costs, for the price of a million kept tokens."),
     ] = None,
+    texts: Annotated[
+        bool, typer.Option("--texts/--no-texts", help="Show passages; without them the page may go further.")
+    ] = True,
 ) -> None:
     """Show what the model did to the text: a page to read and a data card, both beside the rephrasings.
 
@@ -27,4 +30,4 @@ def audit(
     """
     from pipelines.commands.audit import audit_command
 
-    audit_command(workspace, artifact, price)
+    audit_command(workspace, artifact, price, texts=texts)

@@ -12,10 +12,10 @@ from pipelines.report.workspace import Workspace
 _COLOURS = {"stop": "bold red", "note": "yellow", "fine": "green", "few": "dim"}
 
 
-def audit_command(workspace: Path, name: str, price: float | None) -> None:
+def audit_command(workspace: Path, name: str, price: float | None, *, texts: bool) -> None:
     """Write both files and say what was found. Raises ArtifactError as `open_by_name` and `read_audit`."""
     audit = read_audit(open_by_name(workspace, name))
-    page, card = write_audit(Workspace(workspace), audit, price=price)
+    page, card = write_audit(Workspace(workspace), audit, price=price, texts=texts)
     console = table_console()
     console.print(escape(audit.finding), highlight=False, soft_wrap=True)
     for item in audit.measured:

@@ -85,25 +85,28 @@ def audit_folder(root: Path, artifact: Artifact) -> Path:
     return root / AUDITS / artifact.name
 
 
-def write_audit(workspace: Workspace, audit: Audit, *, price: float | None = None) -> tuple[Path, Path]:
+def write_audit(
+    workspace: Workspace, audit: Audit, *, price: float | None = None, texts: bool = True
+) -> tuple[Path, Path]:
     """Write the page and the data card of an audit, atomically, and return their paths.
 
-    `price`: what an hour of the machine costs, for the price of a million kept tokens.
+    `price`: what an hour of the machine costs, for the price of a million kept tokens. `texts`: whether passages are
+    shown; a page without them can go where the documents themselves may not.
     """
     folder = audit_folder(workspace.root, audit.artifact)
-    write_text(folder / PAGE, render(workspace, audit, price))
+    write_text(folder / PAGE, render(workspace, audit, price, texts=texts))
     write_text(folder / CARD, data_card(audit.artifact, audit.attempts, audit.outcomes, audit.measured))
     return folder / PAGE, folder / CARD
 
 
-def render(workspace: Workspace, audit: Audit, price: float | None = None) -> str:
+def render(workspace: Workspace, audit: Audit, price: float | None = None, *, texts: bool = True) -> str:
     """The page as text."""
     footer = making.footer_of([audit.artifact], fingerprint(audit.artifact.ref), "Artifact")
     title, kicker = f"Audit of {audit.artifact.name}", "What the model did to the text"
-    return page(title, _sections(workspace, audit, price), kicker=kicker, lead=audit.finding, footer=footer)
+    return page(title, _sections(workspace, audit, price, texts), kicker=kicker, lead=audit.finding, footer=footer)
 
 
-def _sections(workspace: Workspace, audit: Audit, price: float | None) -> list[Section]:
+def _sections(workspace: Workspace, audit: Audit, price: float | None, texts: bool) -> list[Section]:
     attempts, artifact = audit.attempts, audit.artifact
     if attempts is None:
         return [Section("gates", "What the gates let through", absent="No chunk of a document was sent to the model.")]
@@ -116,5 +119,7 @@ def _sections(workspace: Workspace, audit: Audit, price: float | None) -> list[S
         rephrasing_scores.buckets_section(workspace, artifact, attempts),
         rephrasing_scores.change_section(workspace, artifact),
         rephrasing_cost.section(rephrasing_cost.cost_of(workspace, artifact, attempts), attempts, price),
-        rephrasing_samples.section(attempts),
+        rephrasing_samples.section(attempts)
+        if texts
+        else Section("samples", "Sources and outputs", absent="Passages were left out of this page (--no-texts)."),
     ]

@@ -25,7 +25,7 @@ from corpus.fingerprints import fingerprint
 from corpus.shards import read_table, write_table
 from pipelines.commands.audit import audit_command
 from pipelines.report import rephrasing_samples, rephrasing_scores
-from pipelines.report.audit_page import audit_folder, read_audit, write_audit
+from pipelines.report.audit_page import audit_folder, read_audit, render, write_audit
 from pipelines.report.rephrasing_attempts import in_order, read_attempts
 from pipelines.report.rephrasing_cost import cost_of
 from pipelines.report.rephrasing_gates import gate_rows
@@ -371,15 +371,27 @@ def test_the_card_names_styles_by_hash_generator_and_gates(workspace: Path) -> N
 def test_the_command_writes_both_files_and_refuses_what_was_not_rephrased(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    audit_command(workspace, "rephrased", None)
+    audit_command(workspace, "rephrased", None, texts=True)
     said = " ".join(capsys.readouterr().out.split())
     assert re.search(r"\d+ of \d+ chunks passed every gate", said)
     assert "audits/rephrased/audit.html" in said
     assert "audits/rephrased/data-card.md" in said
     with pytest.raises(ArtifactError, match="clean holds no rephrasings"):
-        audit_command(workspace, "clean", None)
+        audit_command(workspace, "clean", None, texts=True)
     with pytest.raises(ArtifactError, match="did you mean 'rephrased'"):
-        audit_command(workspace, "rephrase", None)
+        audit_command(workspace, "rephrase", None, texts=True)
+
+
+def test_a_page_without_texts_has_every_table_and_no_passage(workspace: Path, html: str) -> None:
+    audit = read_audit(Artifact(workspace / "rephrased"))
+    bare = render(Workspace(workspace), audit, texts=False)
+    assert 'class="passage"' in html
+    assert 'class="passage"' not in bare
+    attempts = audit.artifact.files(folder="attempts")
+    texts = [text for path in attempts for text in read_table(path, ["source_text"])["source_text"].to_pylist()]
+    passages = [text for text in texts if len(text) > 200]
+    assert passages
+    assert not any(text[50:150] in bare for text in passages)
 
 
 def test_verify_finds_nothing_in_an_artifact_that_was_audited(workspace: Path) -> None:
