@@ -114,7 +114,7 @@ def _sections(workspace: Workspace, audit: Audit, price: float | None, texts: bo
     links = [("the data card", CARD), (f"the manifest of {artifact.name}", f"{up}{manifest_link(artifact)}")]
     return [
         rephrasing_gates.section(attempts, audit.outcomes, links),
-        rephrasing_diversity.section(audit.measured),
+        rephrasing_diversity.section(audit.measured if texts else [one.without_examples() for one in audit.measured]),
         rephrasing_change.section(attempts),
         rephrasing_scores.buckets_section(workspace, artifact, attempts),
         rephrasing_scores.change_section(workspace, artifact),

@@ -1,6 +1,6 @@
 """Template collapse: how much the outputs of each style resemble each other, beside their sources, over the run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,11 @@ class StyleDiversity:
     def level(self) -> Level:
         """The worst alarm of the sample and of the run."""
         return worst([self.measured.level, self.drift.level])
+
+    def without_examples(self) -> "StyleDiversity":
+        """The same without the texts that shares count."""
+        measures = tuple(replace(one, example="") for one in self.measured.measures)
+        return replace(self, measured=replace(self.measured, measures=measures))
 
 
 def measure(attempts: Attempts, similarity: Similarity | None = None) -> list[StyleDiversity]:
@@ -72,8 +77,9 @@ def finding(measured: list[StyleDiversity]) -> str:
     )
     text += f": {listed(alarms)}." if alarms else "."
     begins, theirs = percent(opening.value or 0.0), percent(opening.real or 0.0)
+    quoted = f"“{excerpt(opening.example, 80)}”, " if opening.example else ""
     return (
-        f"{text} The most common opening of a style, “{excerpt(opening.example, 80)}”, begins {begins} of its outputs; "
+        f"{text} The most common opening of a style, {quoted}begins {begins} of its outputs; "
         f"the most common one of their sources begins {theirs} of them."
     )
 

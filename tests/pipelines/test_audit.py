@@ -392,6 +392,9 @@ def test_a_page_without_texts_has_every_table_and_no_passage(workspace: Path, ht
     passages = [text for text in texts if len(text) > 200]
     assert passages
     assert not any(text[50:150] in bare for text in passages)
+    openings = [item.measured.measures[0].example for item in audit.measured]
+    assert any(opening and opening in html for opening in openings)
+    assert not any(opening and opening in bare for opening in openings)
 
 
 def test_verify_finds_nothing_in_an_artifact_that_was_audited(workspace: Path) -> None:

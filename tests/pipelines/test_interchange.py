@@ -188,7 +188,8 @@ def test_attempts_with_their_gates_are_a_dataset(tmp_path):
         "source_text": "x",
         "gates": [("length", 0.5)],
     }
-    row |= dict.fromkeys(("n_chunks", "start", "end"), 1) | {"hard_split": False}
+    row |= dict.fromkeys(("n_chunks", "start", "end"), 1)
+    row |= {"hard_split": False, "superseded": False, "step": ""}
     write_table(tmp_path / "a.parquet", pa.Table.from_pylist([row], ATTEMPT_SCHEMA))
     files = str(tmp_path / "a.parquet")
     loaded = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
