@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from rephrase.generator import Generator
-from rephrase.packaged_models import model_folder
+from rephrase.packaged_models import license_of
 from rephrase.server_settings import ServerSettings
 from rephrase.vllm_engine import VllmGenerator, vllm_identity
 from rephrase.vllm_settings import VllmSettings
@@ -69,9 +69,6 @@ def found_beside(settings: AnySettings, place: Callable[[Path], Path]) -> AnySet
 
 
 def model_license(settings: AnySettings) -> str | None:
-    """The licence of the model as its folder tells it; of a server's, that of the folder its tokenizer is from.
-
-    Raises ConfigError where there is no such folder.
-    """
+    """The licence of the model as its folder tells it; of a server's model, the folder its tokenizer is from."""
     name = settings.model if isinstance(settings, VllmSettings) else settings.tokenizer or settings.model
-    return model_folder(name).license
+    return license_of(name)

@@ -67,6 +67,13 @@ def model_folder(name_or_path: str) -> ModelFolder:
     return ModelFolder(path.resolve().name, path, _folder_hash(path), _license(path / "README.md"))
 
 
+def license_of(name_or_path: str) -> str | None:
+    """The licence of a model: of a packaged one, or as the card in a folder tells it; its weights need not be there."""
+    if name_or_path in PACKAGED:
+        return PACKAGED[name_or_path].license
+    return _license(Path(name_or_path).expanduser() / "README.md")
+
+
 def cache_folder() -> Path:
     """Where converted models are kept."""
     return _cache() / "models"

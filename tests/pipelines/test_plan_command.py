@@ -40,7 +40,7 @@ RUN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("plan") / "demo", pages=90)
+    return make_workspace(tmp_path_factory.mktemp("plan") / "demo", pages=96)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_starved_top_decile_is_told_and_exits_with_0(
     workspace: Path, run_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = check([run_file], workspace, capsys)
-    assert code == 0
+    assert code == 0, found
     assert "top-decile-mass" in codes(found["climb"], "warning")
     said = next(one for one in found["climb"]["findings"] if one["code"] == "top-decile-mass")
     mass = found["climb"]["mass_by_decile"]
@@ -113,7 +113,7 @@ def test_caps_and_tokenizer_come_from_the_workspace(workspace: Path, run_file: P
 def test_what_is_not_made_yet_is_said(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "later.yaml", order="orders/ascendin")
     code, found = check([file], workspace, capsys)
-    assert code == 0
+    assert code == 0, found
     (absent,) = (one for one in found["later"]["findings"] if one["code"] == "no-order")
     assert "there is no order orders/ascendin" in absent["what"]
     assert "orders/ascending" in absent["what"]
@@ -159,7 +159,7 @@ def test_several_plans_stand_side_by_side(workspace: Path, run_file: Path, tmp_p
 
 def test_a_recipe_shows_every_arm(workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = check([Path("demo")], tmp_path, capsys)
-    assert code == 0
+    assert code == 0, found
     assert set(found) == {"shuffled", "ascending"}
     assert all("no-order" in codes(each) for each in found.values())
     _, twice = check([Path("demo"), Path("demo")], tmp_path, capsys)
@@ -199,7 +199,7 @@ def test_an_edit_of_what_is_to_come_is_acceptable(
     _, found = check([run_file], workspace, capsys, run="begun")
     assert "same-plan" in codes(found["climb"])
     code, found = check([run_file], workspace, capsys, run="begun", overrides=("plan.phases.2.to=0.5",))
-    assert code == 0
+    assert code == 0, found
     (said,) = (one["what"] for one in found["climb"]["findings"] if one["code"] == "acceptable")
     assert said == "from 102,400 tokens, where begun is, it may go on under this plan: --accept-changes"
     for stable, decay, refused in ((0.5, 0.45, False), (0.2, 0.75, True)):  # the run is at 39 %
@@ -230,7 +230,7 @@ def test_presets_are_listed_printed_and_checked(name: str, tmp_path: Path, capsy
     file = tmp_path / "preset.yaml"
     file.write_text(yaml.safe_dump({**RUN, "plan": settings}))
     code, found = check([file], tmp_path, capsys)
-    assert code == 0
+    assert code == 0, found
     assert "no-order" in codes(found["preset"])
 
 

@@ -75,7 +75,7 @@ def test_scores_equal_transformers_text_by_text(tmp_path, family, head):
     }[head]
     found = rate(rater, pages())
     np.testing.assert_allclose(values(found), defined.numpy(), atol=1e-5)
-    assert np.ptp(values(found)) > 0.05  # the random model tells texts apart, so the equality says something
+    assert np.ptp(values(found)) > 0.01  # the random model tells texts apart, so the equality says something
     assert 0 < counts_of(found)["truncated"] < len(pages())
     names = [f"quality_{label}" for label in asked.get("labels", ())] or ["quality"]
     assert found.schema.names == names == [score.name for score in rater.scores]

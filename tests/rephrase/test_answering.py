@@ -159,6 +159,7 @@ def run_of(folder, generator, rule, n=40, keep="each"):
         return text
 
     def run():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
         cache = GenerationCache(folder / "cache", generator=generator().identity)
         made = generator(noted, shuffle=os.getpid())
         given = answers(questions(n), made, cache, seed=3, batch_size=16, keep=keep)
