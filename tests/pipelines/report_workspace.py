@@ -324,7 +324,7 @@ def _mixture(root: Path, tokens: Artifact, composite: Artifact, rephrased: Artif
     shards = [(f"{tokens.name}/{path.name}", read_docs(path)) for path in tokens.files(".npy")]
     scores = read_table(composite.files()[0], ["id", "composite"])
     table = candidates(shards, scores, read_table(rephrased.files()[0], ["id", "parent_id"]))
-    config = MixtureConfig.model_validate({"sources": {"web": "97%", "wrap": "3%"}})
+    config = MixtureConfig.model_validate({"sources": {"web": "98%", "wrap": "2%"}})
     allocation = allocate(available(table, config), config)
 
     def make(folder: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ RUN: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_workspace(tmp_path_factory.mktemp("plan") / "demo", pages=96)
+    return make_workspace(tmp_path_factory.mktemp("plan") / "demo", pages=90)
 
 
 @pytest.fixture
