@@ -199,7 +199,7 @@ def _no_control(arm: Arm, study: Study, found: str) -> ConfigError:
         f"the arm {arm.name} has no control",
         expected="an arm that differs in nothing but the order, which is shuffled, or in the factors of `control`",
         found=found, where=f"study {study.name}",
-        fix="add the level that is missing; controls cannot be left out, because without them a difference says nothing",
+        fix="add the level that is missing: without its control a difference says nothing, so none can be left out",
     )  # fmt: skip
 
 
