@@ -161,7 +161,7 @@ class Scripted:
         self._tokenizer = ChatTokenizer(folder)
         self.identity: Mapping[str, str] = {"model": "scripted", "weights": "0" * 16, "engine": "benchmark"}
         self.max_context = 8192
-        self.count_tokens = self._tokenizer.count
+        self.count_tokens, self.count_many = self._tokenizer.count, self._tokenizer.count_many
 
     def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
         """Length of a whole prompt in tokens."""

@@ -32,9 +32,7 @@ def plain_course(source: Source, style: Style, bench: Bench) -> Course:
     """One question a chunk, and retries as the style says. Raises ConfigError as `chunk_document` does."""
     chunks, drops = chunk_document(source.text, style, bench.generator)
     bodies = [source.text[chunk.start : chunk.end].strip() for chunk in chunks]
-    pieces = [
-        _Piece(chunk, body, bench.generator.count_tokens(body)) for chunk, body in zip(chunks, bodies, strict=True)
-    ]
+    pieces = [_Piece(*piece) for piece in zip(chunks, bodies, bench.generator.count_many(bodies), strict=True)]
     tries: list[list[Attempt]] = [[] for _ in chunks]
     open_chunks = list(range(len(chunks)))
     while open_chunks:
@@ -60,10 +58,12 @@ def chunk_document(text: str, style: Style, generator: Generator) -> tuple[list[
             found=f"{frame:,} of instruction + {limits.chunk:,} of text + {limits.max_out:,} of output",
             fix="lower limits.chunk or limits.max_out of the style, or take a model with a longer context",
         )
-    count = generator.count_tokens
     if drop := _unwanted(text, style, generator):
         return [], [drop]
-    return split(text, budget_tokens=limits.chunk, min_tokens=limits.min_segment, count=count)
+    return split(
+        text, budget_tokens=limits.chunk, min_tokens=limits.min_segment,
+        count=generator.count_tokens, count_many=generator.count_many,
+    )  # fmt: skip
 
 
 def _unwanted(text: str, style: Style, generator: Generator) -> Drop | None:

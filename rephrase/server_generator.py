@@ -16,6 +16,7 @@ from corpus.config import nearest
 from corpus.errors import ConfigError
 from rephrase.chat_tokenizer import ChatTokenizer, chat_template_hash
 from rephrase.generator import Answer, Generation, GenerationRequest, Message
+from rephrase.model_tokens import ModelTokens
 from rephrase.openai_protocol import Question, chat, completion, trivial
 from rephrase.packaged_models import PACKAGED, model_folder, weights_of
 from rephrase.served_name import told_identity
@@ -24,7 +25,7 @@ from rephrase.server_identity import Served
 from rephrase.server_settings import ServerSettings
 
 
-class ServerGenerator:
+class ServerGenerator(ModelTokens):
     """A generator (see rephrase.generator) over one or more servers of one model.
 
     Opening it asks the servers what they serve and waits for the first one as long as `patience`.
@@ -51,24 +52,6 @@ class ServerGenerator:
         except BaseException:
             self._client.close()
             raise
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """All that may change a text: model, weights, chat template, dtype, engine, engine version."""
-        return self._identity
-
-    @property
-    def max_context(self) -> int:
-        """Most tokens of prompt and output together."""
-        return self._max_context
-
-    def count_tokens(self, text: str) -> int:
-        """Length of a plain text in the model's tokens."""
-        return self._tokenizer.count(text)
-
-    def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
-        """Length of a whole prompt in the model's tokens, by the local chat template."""
-        return len(self._tokenizer.prompt(messages, opening))
 
     def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> Iterator[tuple[int, Answer]]:
         """Answer requests as they finish; see Generator, which says what is refused.

@@ -25,7 +25,8 @@ from corpus.errors import ConfigError, GradatimError
 from rephrase.chat_tokenizer import ChatTokenizer, chat_template_hash
 from rephrase.context_length import longest_context
 from rephrase.engine_slots import Slot, claim_slot, devices_of, release_slot, slots_folder
-from rephrase.generator import Answer, Generation, GenerationRequest, Message, Unanswered
+from rephrase.generator import Answer, Generation, GenerationRequest, Unanswered
+from rephrase.model_tokens import ModelTokens
 from rephrase.packaged_models import ModelFolder, model_folder
 from rephrase.vllm_problems import death_problem, start_problem
 from rephrase.vllm_settings import (
@@ -43,7 +44,7 @@ _IN_PROCESS = {
 }
 
 
-class VllmGenerator:
+class VllmGenerator(ModelTokens):
     """A generator (see rephrase.generator) over vLLM's offline engine.
 
     Args:
@@ -67,24 +68,6 @@ class VllmGenerator:
         self._slot: Slot | None = None
         self._closed = False
         self._calls = 0
-
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """All that may change a text: model, weights, chat template, dtype, engine, engine version."""
-        return self._identity
-
-    @property
-    def max_context(self) -> int:
-        """Most tokens of prompt and output together."""
-        return self._max_context
-
-    def count_tokens(self, text: str) -> int:
-        """Length of a plain text in the model's tokens."""
-        return self._tokenizer.count(text)
-
-    def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
-        """Length of a whole prompt in the model's tokens."""
-        return len(self._tokenizer.prompt(messages, opening))
 
     def generate(self, requests: Sequence[GenerationRequest], *, seed: int) -> Iterator[tuple[int, Answer]]:
         """Answer requests as they finish; see Generator, which says what is refused. One call at a time.

@@ -45,6 +45,9 @@ class Judge:
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        return [self.count_tokens(text) for text in texts]
+
     def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
         return sum(self.count_tokens(message.content) for message in messages) + self.count_tokens(opening)
 

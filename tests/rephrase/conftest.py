@@ -45,6 +45,9 @@ class ScriptedGenerator:
     def count_tokens(self, text: str) -> int:
         return len(text.split())
 
+    def count_many(self, texts: Sequence[str]) -> list[int]:
+        return [self.count_tokens(text) for text in texts]
+
     def count_prompt(self, messages: Sequence[Message], opening: str = "") -> int:
         return self.count_tokens(opening) + sum(self.count_tokens(message.content) + 2 for message in messages)
 
