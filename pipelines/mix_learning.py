@@ -48,8 +48,9 @@ from pipelines.mix_proxies import (
     tokens_read,
     write_heldout,
 )
+from pipelines.paired import Gain, Losses, gain, losses
 from pipelines.proxies import ProxyResult, ProxySettings, results_of, train_proxies
-from pipelines.weigh.evidence import Gain, Losses, gain, losses, runs_table, verdict
+from pipelines.weigh.evidence import runs_table, verdict
 
 SHARES, EVIDENCE, PREDICTED, LEARNED = "shares.yaml", "evidence.json", "predicted.parquet", "learned.json"
 

@@ -18,6 +18,7 @@ from corpus.events import EVENTS
 from corpus.shards import read_table, write_text
 from mixtures.learned_shares import LearnedShares, ShareEstimate
 from mixtures.share_evidence import Interval
+from pipelines.paired import Gain, Losses
 from pipelines.proxies import results_of
 from pipelines.report import making
 from pipelines.report.figure import INK, MUTED, RULE, colour, drawing, percent_axis, svg
@@ -25,7 +26,6 @@ from pipelines.report.page import page
 from pipelines.report.quantities import count, percent, seconds, signed, tokens
 from pipelines.report.scores import short_name
 from pipelines.report.workspace import Section, Workspace, json_lines
-from pipelines.weigh.evidence import Gain, Losses
 from pipelines.weigh.weighing import read_confirmation, read_learned
 
 FOLDER = "weigh"

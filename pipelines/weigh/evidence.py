@@ -4,38 +4,13 @@ A regression predicts a gain; this measures it. The learned weights are trained 
 difference of losses is between two runs that started alike, and the interval is Student's t over those pairs.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean, stdev
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from corpus.config import Config
+from pipelines.paired import Gain, Losses, gain, losses
 from pipelines.proxies import ProxyResult
-
-CONFIDENCE = 0.95
-
-
-class Losses(Config):
-    """Target losses of one kind of run: held-out bits per byte, mean and standard deviation over seeds."""
-
-    n: int
-    mean: float | None
-    sd: float | None
-
-
-class Gain(Config):
-    """How much lower the second loss is than the first, in bits per byte; paired by seed."""
-
-    pairs: int
-    mean: float | None
-    low: float | None
-    high: float | None
-
-    @property
-    def real(self) -> bool:
-        """Whether the 95 % interval lies on one side of 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 class Confirmation(Config):
@@ -63,26 +38,6 @@ def conclude(results: Sequence[ProxyResult], target: Callable[[ProxyResult], flo
         over_random=gain(by_kind["random"], by_kind["learned"]),
         equal_over_random=gain(by_kind["random"], by_kind["uniform"]), verdict=verdict(over_equal),
     )  # fmt: skip
-
-
-def losses(values: Iterable[float]) -> Losses:
-    """Mean and standard deviation; null where there is nothing to take them of."""
-    known = list(values)
-    return Losses(n=len(known), mean=fmean(known) if known else None, sd=stdev(known) if len(known) > 1 else None)
-
-
-def gain(before: dict[int, float], after: dict[int, float]) -> Gain:
-    """Mean difference before - after over the seeds both have, with its 95 % interval (Student's t, n - 1)."""
-    pairs = [before[seed] - after[seed] for seed in sorted(set(before) & set(after))]
-    if not pairs:
-        return Gain(pairs=0, mean=None, low=None, high=None)
-    mean = fmean(pairs)
-    if len(pairs) < 2:
-        return Gain(pairs=len(pairs), mean=mean, low=None, high=None)
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(pairs) - 1)) * stdev(pairs) / math.sqrt(len(pairs))
-    return Gain(pairs=len(pairs), mean=mean, low=mean - half, high=mean + half)
 
 
 def verdict(found: Gain, learned: str = "The learned weights", others: str = "equal ones") -> str:

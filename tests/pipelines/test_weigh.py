@@ -22,9 +22,10 @@ from pipelines.commands.rate import rate_command
 from pipelines.commands.verify import verify_command
 from pipelines.commands.weigh import weigh_settings
 from pipelines.commands.workshop import RuntimeOptions, open_workshop
+from pipelines.paired import gain
 from pipelines.proxies import KEPT, ProxyResult, in_pieces, results_of
 from pipelines.recipe import DEMO
-from pipelines.weigh.evidence import conclude, gain, verdict
+from pipelines.weigh.evidence import conclude, verdict
 from pipelines.weigh.pool import HELD_OUT
 from pipelines.weigh.settings import WeighSettings
 from pipelines.weigh.weighing import Weighing

@@ -160,10 +160,20 @@ def bootstrap(
     n, mean = len(numbers), float(sums.sum() / sizes.sum())
     if n == 1:
         return Interval(mean, None, None, 1)
+    low, high = np.quantile(resampled_means(sums, sizes, draws, seed), (0.025, 0.975))
+    return Interval(mean, float(low), float(high), n)
+
+
+def resampled_means(sums: Floats, sizes: Floats, draws: int, seed: int) -> Floats:
+    """Sum over size of bootstrap samples of whole clusters, shape (draws,): as many clusters, with replacement.
+
+    Args:
+        sums, sizes: of each cluster, shape (clusters,); draws: samples; seed: of the draws.
+    """
+    n = len(sums)
     rng, rows = np.random.default_rng(seed), max(1, DRAWN_AT_ONCE // n)
     means = []
     for start in range(0, draws, rows):
         drawn = rng.integers(n, size=(min(rows, draws - start), n), dtype=np.int32)
         means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    return Interval(mean, float(low), float(high), n)
+    return np.concatenate(means)
