@@ -25,7 +25,7 @@ from mixtures.phases import ASKS
 from mixtures.preset_mixture import preset_mixture
 from mixtures.presets import preset
 from pipelines.named_inputs import input_settings
-from pipelines.phase_orders import phase_orders, score_columns_of
+from pipelines.phase_orders import columns_read, phase_orders
 from pipelines.recipe import TokenizerConfig
 from pipelines.stages.readers.base import InputConfig
 
@@ -131,12 +131,7 @@ class MixSettings(MixtureConfig):
 
     def score_names(self) -> dict[str, tuple[str, ...]]:
         """Every score that is listed or used, by its name here, with the columns that hold it."""
-        used: set[str] = set()
-        for sources in (self.sources, *(phase.sources or {} for phase in self.phases)):
-            for ask in sources.values():
-                used |= {choice.by.removeprefix("-") for choice in (ask.keep, ask.upsample, ask.bands) if choice}
-        orders = self.order.values() if isinstance(self.order, dict) else [self.order] if self.order else []
-        used |= {column for policy in orders for column in score_columns_of(policy)}
+        used = columns_read(self, self.order)
         return {**{name: (name,) for name in sorted(used)}, **self.scores}
 
 

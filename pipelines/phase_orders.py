@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from corpus.errors import ConfigError
 from curriculum.policies.base import OrderPolicy
 from curriculum.visits import VISIT_SCHEMA
+from mixtures.config import MixtureConfig
 
 
 def phase_orders(
@@ -24,3 +25,13 @@ def phase_orders(
 def score_columns_of(policy: OrderPolicy) -> list[str]:
     """The scores and labels that a policy reads, beside what every visit has."""
     return [name for name in policy.needs if name not in (*VISIT_SCHEMA.names, "place")]
+
+
+def columns_read(mixture: MixtureConfig, order: OrderPolicy | Mapping[str, OrderPolicy] | None) -> set[str]:
+    """Every score and label that a mixture keeps, upsamples or bands by, or an order reads."""
+    used: set[str] = set()
+    for sources in (mixture.sources, *(phase.sources or {} for phase in mixture.phases)):
+        for ask in sources.values():
+            used |= {choice.by.removeprefix("-") for choice in (ask.keep, ask.upsample, ask.bands) if choice}
+    policies = order.values() if isinstance(order, Mapping) else [order] if order else []
+    return used | {column for policy in policies for column in score_columns_of(policy)}

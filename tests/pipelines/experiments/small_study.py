@@ -114,6 +114,12 @@ def small_study(*overrides: str, **changes: Any) -> Study:
                 "decay": {"plan": {"phases": [{"warmup": "10%"}, {"stable": "50%"}, {"decay": "40%", "to": "1/10"}]}},
             },
         },
+        "extra": {
+            "filter_repeat": {
+                "like": "shuffled.decay",
+                "mixture": {"sources": {"*": {"keep": {"by": "score", "top": "50%"}}}},
+            },
+        },
         "control": {"order": "shuffled"},
         "contrasts": {"order": {"arm": "ascending.constant", "against": "shuffled.constant"}},
         "sizes": {"minutes": SIZE},
