@@ -21,7 +21,6 @@ from torch import nn
 
 from corpus.errors import InputError
 from corpus.fingerprints import fingerprint
-from corpus.tokens import read_docs, read_token_shard
 from trainer_hooks.linear_loss import IGNORED
 from trainer_hooks.parallel import Parallel
 
@@ -46,6 +45,8 @@ class HeldOut:
     @classmethod
     def from_shards(cls, shards: Iterable[Path]) -> "HeldOut":
         """Read token shards whole. Raises InputError when they hold fewer than two tokens."""
+        from corpus.tokens import read_docs, read_token_shard
+
         paths = list(shards)
         parts = [np.asarray(read_token_shard(path)) for path in paths]
         if sum(map(len, parts)) < 2:
@@ -58,6 +59,17 @@ class HeldOut:
         n_bytes = sum(int(table.column("n_bytes").to_numpy().sum()) for table in docs)
         lengths = np.concatenate([table.column("length").to_numpy() for table in docs]).astype(np.int64)
         return cls(np.concatenate(parts), n_bytes, lengths)
+
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where each document ends, shape (documents,); all of the set is one where they are not known."""
+        return np.cumsum(self.lengths if self.lengths is not None else [len(self.tokens)], dtype=np.int64)
+
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """Tokens of each document that are predicted, shape (documents,): all but the set's first one."""
+        ends = self.ends()
+        counts = np.diff(ends, prepend=0)
+        counts[np.searchsorted(ends, 0, side="right")] -= 1
+        return counts
 
     def identity(self) -> str:
         """A fingerprint of the tokens and the byte count."""
@@ -100,16 +112,31 @@ def evaluate(
 ) -> Loss:
     """The model's loss over every token of the set but the first, in windows of `sequence_length`.
 
+    Arguments as of `document_nats`.
+    """
+    return loss_of(document_nats(model, heldout, sequence_length, batch_sequences, dtype, parallel), heldout)
+
+
+def document_nats(
+    model: nn.Module,
+    heldout: HeldOut,
+    sequence_length: int,
+    batch_sequences: int,
+    dtype: torch.dtype = torch.float32,
+    parallel: Parallel = ALONE,
+) -> npt.NDArray[np.float64]:
+    """Nats of each document of a set, shape (documents,): of all its tokens, but not of the set's first one.
+
     The set is cut into whole windows, each read from an empty context; the rest is one shorter window. The model,
     its mode and the random numbers are afterwards what they were.
 
     Args:
         model: called as model(ids, targets), it returns a sum and each target's loss, as `Decoder` does.
         dtype: of matrix products.
-        parallel: ranks that share the windows; every rank gets the loss over all of them.
+        parallel: ranks that share the windows; every rank gets the sums over all of them.
     """
     device = next(model.parameters()).device
-    ends = np.cumsum(heldout.lengths if heldout.lengths is not None else [len(heldout.tokens)])
+    ends = heldout.ends()
     sums = torch.zeros(len(ends), dtype=torch.float64)
     with evaluating(model), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         for start, ids, targets in _shared(heldout.tokens, sequence_length, batch_sequences, parallel):
@@ -118,14 +145,13 @@ def evaluate(
             if (targets != IGNORED).all():
                 document = torch.from_numpy(np.searchsorted(ends, positions, side="right"))
                 sums.index_add_(0, document, losses.cpu().double())
-    sums = parallel.sum(sums.to(device)).cpu()
-    return _loss(sums.numpy(), heldout, ends)
+    found: npt.NDArray[np.float64] = parallel.sum(sums.to(device)).cpu().numpy()
+    return found
 
 
-def _loss(sums: npt.NDArray[np.float64], heldout: HeldOut, ends: npt.NDArray[np.int64]) -> Loss:
-    counts = np.diff(ends, prepend=0)
-    counts[np.searchsorted(ends, 0, side="right")] -= 1  # the first token is not predicted
-    predicted = len(heldout.tokens) - 1
+def loss_of(sums: npt.NDArray[np.float64], heldout: HeldOut) -> Loss:
+    """The loss of a set from its documents' nats."""
+    counts, predicted = heldout.predicted(), len(heldout.tokens) - 1
     nats = float(sums.sum()) / predicted
     read = counts > 0
     n, off = int(read.sum()), (sums - nats * counts)[read]

@@ -27,11 +27,21 @@ from trainer_hooks.schedules import AnySchedule
 Precision = Literal["auto", "fp32", "bf16"]
 
 
+def _is_empty(places: tuple[object, ...]) -> bool:
+    """What is not said is not saved, so that plans saved before a setting was there read the same."""
+    return not places
+
+
 class Keep(Config):
     """Which checkpoints stay."""
 
     last: int = Field(2, ge=1, description="the newest ones; the second is there if the newest is damaged")
     every: Length | None = Field(None, description="one in so many tokens stays for good, such as 10%")
+    at: tuple[Length, ...] = Field(
+        (),
+        exclude_if=_is_empty,
+        description="places at which a checkpoint is made and stays, such as one where another run is to branch off",
+    )
 
 
 class Plan(Config):
@@ -51,6 +61,11 @@ class Plan(Config):
     objective: AnyObjective = Field(NextToken(), description="what is minimised, by name or with settings")
     hooks: Hooks = Field((), description="what else happens at each step, in this order")
     eval_every: Length = Field(LengthValue(share=0.1), description="tokens between held-out evaluations")
+    eval_at: tuple[Length, ...] = Field(
+        (),
+        exclude_if=_is_empty,
+        description="more places to evaluate at, such as the first steps on new data; by Gradatim's own trainer only",
+    )
     checkpoint_every: Length = Field(LengthValue(share=0.1), description="tokens between checkpoints")
     keep: Keep = Field(Keep(), description="which checkpoints stay; those inside an averaging window do too")
     document_mask: bool = Field(False, description="a token attends to its own document only, and a document's first "
@@ -90,5 +105,11 @@ class ResolvedPlan(Config):
     eval_every_steps: int
     checkpoint_every_steps: int
     keep_every_steps: int | None = None
+    eval_at_steps: tuple[int, ...] = Field((), exclude_if=_is_empty)
+    keep_at_steps: tuple[int, ...] = Field((), exclude_if=_is_empty)
     averages: dict[str, ResolvedAverage] = Field({})
     warnings: tuple[str, ...] = ()
+
+    def evaluates(self, step: int) -> bool:
+        """Whether held-out sets are measured after so many steps; they always are at the end."""
+        return step == self.steps or step % self.eval_every_steps == 0 or step in self.eval_at_steps

@@ -21,7 +21,7 @@ from trainer_hooks.lengths import LengthValue
 from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.plan_findings import Finding, by_severity, curve_setting
 
-MAY_CHANGE = frozenset({"tokens", "phases", "schedule", "average", "eval_every", "checkpoint_every", "keep"})
+MAY_CHANGE = frozenset({"tokens", "phases", "schedule", "average", "eval_every", "eval_at", "checkpoint_every", "keep"})
 """Settings of a plan that shape what is to come; a change of any other changes what the steps taken were."""
 _SAME_RATE = 1e-12  # of the peak
 

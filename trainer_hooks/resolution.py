@@ -22,7 +22,7 @@ def resolve(plan: Plan) -> ResolvedPlan:
     """Resolve a plan to whole steps and tokens.
 
     Raises ConfigError where the phases do not cover the run, a phase or interval rounds to no step, a rate
-    would rise in a decay or stay at 0, or the averaging window does not fit.
+    would rise in a decay or stay at 0, the averaging window does not fit, or a place lies outside the run.
     """
     step_tokens = plan.sequence_length * plan.batch_sequences
     steps = half_up(Fraction(plan.tokens, step_tokens))
@@ -49,6 +49,8 @@ def resolve(plan: Plan) -> ResolvedPlan:
         eval_every_steps=_every(plan.eval_every, "eval_every", plan.tokens, step_tokens),
         checkpoint_every_steps=_every(plan.checkpoint_every, "checkpoint_every", plan.tokens, step_tokens),
         keep_every_steps=None if keep is None else _every(keep, "keep.every", plan.tokens, step_tokens),
+        eval_at_steps=_places(plan.eval_at, "eval_at", plan.tokens, step_tokens, steps),
+        keep_at_steps=_places(plan.keep.at, "keep.at", plan.tokens, step_tokens, steps),
         averages=averages,
         warnings=tuple(_warnings(plan, budget, tokens, phases, averages)),
     )
@@ -70,6 +72,21 @@ def _every(length: LengthValue, name: str, total: int, step_tokens: int) -> int:
             where=f"plan.{name}",
         )
     return steps
+
+
+def _places(lengths: tuple[LengthValue, ...], name: str, total: int, step_tokens: int, steps: int) -> tuple[int, ...]:
+    """Places of the run as whole steps, rising, each once."""
+    found = {half_up(length.of(total) / step_tokens): length for length in lengths}
+    for step, length in found.items():
+        if not 1 <= step <= steps:
+            raise ConfigError(
+                f"{name} names a place outside the run",
+                expected=f"places from the first step's end to the last's, {step_tokens:,} to {steps * step_tokens:,} "
+                "tokens",
+                found=str(length),
+                where=f"plan.{name}",
+            )
+    return tuple(sorted(found))
 
 
 def _warnings(

@@ -240,7 +240,7 @@ class _Loop:
         for name, average in self.resolved.averages.items():
             if average.takes(run.tokens):
                 run.averages[name].update(run.model, run.tokens)
-        if last or run.step % self.resolved.eval_every_steps == 0:
+        if self.resolved.evaluates(run.step):
             self._evaluate(metrics)
         stops = run.parallel.any(run.stop is not None)
         if stops:
@@ -261,10 +261,20 @@ class _Loop:
         found: dict[str, dict[str, float]] = {name: {} for name in self.run.heldout}
         for weights in self.run.variants:
             for name, loss in self.run.evaluate(weights).items():
+                self._check_finite(name, weights, loss)
                 metrics.write({**self._position(), "heldout": name, "weights": weights, **asdict(loss)})
                 found[name][weights] = loss.nats_per_token
         for hook in self.run.hooks:
             hook.after_evaluation(self.run, found)
+
+    def _check_finite(self, heldout: str, weights: str, loss: Loss) -> None:
+        if not math.isfinite(loss.nats_per_token):
+            raise TaskError(
+                f"train: the held-out loss stopped being finite at step {self.run.step}",
+                where=str(self.run.folder),
+                found=f"loss {loss.nats_per_token} of {weights} weights on {heldout}",
+                fix="lower peak_lr or lengthen the warm-up, in a new folder",
+            )
 
     def _save(self) -> None:
         run, begun = self.run, time.monotonic()
@@ -279,9 +289,10 @@ class _Loop:
         return {*steps[-self.plan.keep.last :], *for_good}
 
     def _stays(self, step: int) -> bool:
-        """Whether the checkpoint after a step is one that an average is made of, so that it can be merged again."""
+        """Whether the checkpoint after a step is made and stays: the plan says so, or an average is made of it."""
         tokens = step * self.resolved.step_tokens
-        return any(average.saves(tokens) for average in self.resolved.averages.values())
+        averaged = any(average.saves(tokens) for average in self.resolved.averages.values())
+        return averaged or step in self.resolved.keep_at_steps
 
     @contextmanager
     def _metrics(self, sinks: Sequence[str]) -> Iterator[Metrics]:

@@ -380,7 +380,7 @@ def _metrics(arm: str, resolved: Any) -> list[dict[str, Any]]:
         lines.append(
             {**at, "lr": float(rates[step - 1]), "loss": loss + 0.3 * float(noise[step - 1]), "grad_norm": 1.0}
         )
-        if step % resolved.eval_every_steps == 0 or step == resolved.steps:
+        if resolved.evaluates(step):
             begun = [name for name, kept in resolved.averages.items() if step * resolved.step_tokens >= kept.first]
             for kind in ["raw", *begun]:
                 nats = loss + 0.1 + 0.02 * float(noise[step - 1]) - AVERAGING_GAIN.get(kind, 0.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainer_hooks.evaluation import HeldOut, evaluate
+from trainer_hooks.evaluation import HeldOut, document_nats, evaluate
 from trainer_hooks.model import Decoder
 from trainer_hooks.parallel import Parallel
 
@@ -47,6 +47,14 @@ def test_the_loss_is_the_mean_over_tokens_with_its_error_over_documents(model, h
     sums = np.array([off[document == d].sum() for d in np.unique(document)])
     expected = np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(losses)
     assert found.standard_error == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_nats_of_each_document_are_those_of_its_tokens(model, heldout):
+    losses = losses_by_token(model, heldout.tokens, 16)
+    document = np.repeat(np.arange(len(LENGTHS)), LENGTHS)[1:]
+    expected = np.bincount(document, losses, len(LENGTHS))
+    assert document_nats(model, heldout, 16, 3) == pytest.approx(expected, abs=1e-4)
+    assert heldout.predicted().tolist() == [39, 1, 77, 30, 0, 19]
 
 
 def test_bits_a_byte_follow_the_reference(tiny):

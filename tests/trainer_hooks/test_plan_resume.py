@@ -119,7 +119,10 @@ def test_acceptable_edits_leave_every_rate_taken_as_it_was(at: int, decay: int, 
 
 
 def test_two_settings_of_the_tiny_plan(tiny: SimpleNamespace) -> None:
-    found = resume_findings(resolve(tiny.plan()), resolve(tiny.plan(eval_every=4 * 64, keep={"last": 5})), 8 * 64)
+    edited = tiny.plan(eval_every=4 * 64, eval_at=[9 * 64], keep={"last": 5, "at": [16 * 64]})
+    found = resume_findings(resolve(tiny.plan()), resolve(edited), 8 * 64)
     assert found.acceptable
-    assert {finding.where for finding in found.findings} == {"plan.eval_every", "plan.keep.last"}
+    assert {finding.where.removesuffix(".0") for finding in found.findings} == {
+        "plan.eval_every", "plan.eval_at", "plan.keep.last", "plan.keep.at"
+    }  # fmt: skip
     assert any("was '512 tokens', is now '256 tokens'" in finding.what for finding in found.findings)

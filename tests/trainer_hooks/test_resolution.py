@@ -34,6 +34,13 @@ def test_everything_is_in_whole_steps_and_survives_saving():
     assert ResolvedPlan.model_validate_json(resolved.model_dump_json()) == resolved
 
 
+def test_places_are_whole_steps_each_once():
+    resolved = resolve(plan(eval_at=["70%", 501_400, "50.1%", 2_000], keep={"at": ["80%"]}))
+    assert (resolved.eval_at_steps, resolved.keep_at_steps) == ((2, 501, 700), (800,))
+    evaluated = [step for step in range(1, 1001) if resolved.evaluates(step)]
+    assert evaluated == sorted({2, 501, 700, *range(100, 1001, 100)})
+
+
 def test_tokens_and_boundaries_round_half_up_to_steps():
     resolved = resolve(plan([{"warmup": 2_500}, {"stable": 7_999}], tokens=10_499))
     assert (resolved.steps, resolved.phases[0].end) == (10, 3000)
@@ -166,6 +173,8 @@ REFUSED = [
     ([{"warmup": 300}, {"stable": 999_700}], {}, "shorter than half"),
     (WSD, {"tokens": 400}, "shorter than one"),
     (WSD, {"eval_every": 10}, "eval_every"),
+    (WSD, {"eval_at": ["50%", 1_002_000]}, "eval_at names a place outside the run"),
+    (WSD, {"keep": {"at": ["0%"]}}, "keep.at names a place outside the run"),
     (WSD, {"average": {"kind": "sma", "last": 8, "window": 2000}}, "do not fit"),
     (WSD, {"average": {"kind": "sma", "last": 2, "window": "100%"}}, "do not fit"),
     ([{"stable": "80%"}, {"decay": "20%", "to": 0.1, "to_lr": 1e-4}], {}, "exactly one of to"),

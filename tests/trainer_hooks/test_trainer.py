@@ -244,6 +244,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(workspace, tiny, tmp_path):
         run(workspace, tiny, tmp_path, peak_lr=1e30)
 
 
+def test_a_held_out_loss_that_is_not_finite_stops_the_run_too(workspace, tiny, tmp_path):
+    """The last step's own loss is finite, and the weights that it leaves are not."""
+    jump = [{"warmup": 23 * 64, "to": 1e-41}, {"stable": 64, "jump_to": 1.0}]
+    with pytest.raises(TaskError, match="held-out loss stopped being finite at step 24"):
+        run(workspace, tiny, tmp_path, peak_lr=1e39, phases=jump, average=None)
+
+
 @pytest.mark.parametrize("full_at", [11, 12, 14, 16, 18])
 def test_a_full_disk_is_named_and_the_run_goes_on_once_there_is_space(
     finished, workspace, tiny, tmp_path, monkeypatch, full_at
@@ -274,6 +281,17 @@ def test_without_averaging_the_newest_checkpoints_stay(workspace, tiny, tmp_path
 def test_checkpoints_are_kept_for_good_where_the_plan_says_so(workspace, tiny, tmp_path):
     run(workspace, tiny, tmp_path, average={"kind": "none"}, keep={"last": 1, "every": 10 * 64}, checkpoint_every=64)
     assert list(checkpoints_in(tmp_path / "checkpoints")) == [10, 20, 24]
+
+
+def test_places_named_in_the_plan_are_evaluated_and_kept_and_change_nothing_else(finished, workspace, tiny, tmp_path):
+    at = [11 * 64, 13 * 64, 17 * 64]
+    result = run(workspace, tiny, tmp_path, eval_at=at, keep={"last": 1, "at": [7 * 64, 11 * 64]})
+    lines, before = (list(read_lines(folder / "metrics.jsonl")) for folder in (tmp_path, finished.folder))
+    measured = sorted({line["step"] for line in lines if "heldout" in line})
+    assert measured == [8, 11, 13, 16, 17, 24]
+    assert [line for line in lines if "heldout" not in line or line["step"] not in (11, 13, 17)] == before
+    assert set(checkpoints_in(tmp_path / "checkpoints")) == {7, 11, 16, 20, 24}  # the last three are the average's
+    assert result.losses == finished.losses
 
 
 def test_sigterm_ends_the_run_with_a_checkpoint_and_the_same_call_goes_on(finished, workspace, tiny, tmp_path):

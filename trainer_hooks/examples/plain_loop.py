@@ -55,7 +55,7 @@ def train(model: nn.Module, loader: OrderedLoader, plan: Plan, heldout: HeldOut,
         for average in averages.values():
             if average.resolved.takes(step * resolved.step_tokens):
                 average.update(model, step * resolved.step_tokens)
-        if step % resolved.eval_every_steps == 0 or step == resolved.steps:
+        if resolved.evaluates(step):
             report(step, model, averages, heldout, plan)
         if step % resolved.checkpoint_every_steps == 0 or step == resolved.steps:
             save(checkpoint, parts, averages)
