@@ -155,7 +155,7 @@ def bootstrap(
         raise ConfigError("a bootstrap needs the cluster of each value", found=f"{len(values)} and {len(clusters)}")
     numbers: dict[Hashable, int] = {}
     cluster = np.array([numbers.setdefault(one, len(numbers)) for one in clusters])
-    sums = np.bincount(cluster, weights=np.asarray(values, np.float64))
+    sums: Floats = np.bincount(cluster, weights=np.asarray(values, np.float64)).astype(np.float64)
     sizes = np.bincount(cluster).astype(np.float64)
     n, mean = len(numbers), float(sums.sum() / sizes.sum())
     if n == 1:

@@ -18,12 +18,13 @@ from corpus.shards import write_text
 
 VERSION = 1
 FILE = "findings.json"
-BITS = "bits per byte"
-NATS = "nats per token"
-ACCURACY = "accuracy"
 Unit = Literal["bits per byte", "nats per token", "accuracy"]
+BITS: Unit = "bits per byte"
+NATS: Unit = "nats per token"
+ACCURACY: Unit = "accuracy"
 Verdict = Literal["better", "worse", "not distinguishable", "unknown"]
 """`better` and `worse` where the 95 % interval lies on one side of 0; `unknown` where there is no interval."""
+Kind = Literal["same weights", "raw control", "averaging", "filter", "contrast"]
 TARGET = "target"
 
 
@@ -58,7 +59,7 @@ class Difference(Config):
     low: float | None = Field(description="95 % interval over seeds, Student's t; null below two pairs")
     high: float | None
     p: float | None = Field(description="two-sided, of the same t test")
-    documents: ByDocument | None = Field(None, description="null where documents were not measured")
+    documents: ByDocument | None = Field(None, description="of the target; null elsewhere, or not measured")
     verdict: Verdict = Field(description="of the interval over seeds alone")
     text: str = Field(description="+0.38 (uniform 50.1-50.9, ascend 50.6-51.2; n = 3 + 3): difference, both ranges, n")
     left_out: tuple[str, ...] = Field((), description="seeds that only one side has, each with what became of it")
@@ -71,9 +72,10 @@ class Comparison(Config):
     weights: str
     against: str
     against_weights: str
-    kind: Literal["same weights", "raw control", "averaging", "contrast"] = Field(
-        description="its control under the same weights; its control's raw weights; an arm that is a control beside "
-        "its own raw weights; or as the study asks"
+    kind: Kind = Field(
+        description="same weights: its control under them; raw control: its control's raw weights; averaging: a "
+        "control beside its own raw weights; filter: an order by a score beside keeping the best by that score and "
+        "repeating them, under the same weights; contrast: as the study asks"
     )
     target: Difference
     sets: dict[str, Difference] = Field(description="by held-out set")
@@ -137,6 +139,7 @@ class ArmFinding(Config):
     mean_visits: float | None = Field(description="tokens read over distinct tokens, mean over seeds")
     spearman: float | None = Field(description="of place and score: 1 is ascending, 0 shuffled; mean over seeds")
     branched: int = Field(description="of its runs, those that went on from another run's checkpoint")
+    shared: int = Field(description="tokens of its runs that another run had trained already: what branching saved")
     losses: tuple[SetLosses, ...]
     curves: tuple[Curve, ...]
 
