@@ -5,12 +5,14 @@ runtime, and adding documents does not change the draw of the others.
 """
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def keyed_hashes(seed: int, keys: Iterable[str]) -> npt.NDArray[np.uint64]:
@@ -25,12 +27,14 @@ def keyed_uniforms(seed: int, keys: Iterable[str]) -> npt.NDArray[np.float64]:
     return (keyed_hashes(seed, keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def digests(ids: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.int64]:
+def digests(ids: "pa.ChunkedArray | pa.Array") -> npt.NDArray[np.int64]:
     """An int64 for each id, shape (n,): its first 64 bits, as two's complement.
 
     A document's id is an xxh3-128 in 32 hex digits (corpus/documents.py), so its first half is as good as random; an
     id of another form gives the xxh3-64 of its text. Ids must not be null.
     """
+    import pyarrow as pa
+
     chunks = ids.chunks if isinstance(ids, pa.ChunkedArray) else [ids]
     parts = [_digests(chunk.slice(at, _AT_ONCE)) for chunk in chunks for at in range(0, len(chunk), _AT_ONCE)]
     return np.concatenate([np.empty(0, np.int64), *parts])
@@ -41,7 +45,10 @@ _DIGIT = np.full(256, 255, np.uint8)
 _DIGIT[[ord(digit) for digit in "0123456789abcdef"]] = np.arange(16)
 
 
-def _digests(ids: pa.Array) -> npt.NDArray[np.int64]:
+def _digests(ids: "pa.Array") -> npt.NDArray[np.int64]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     if not len(ids):
         return np.empty(0, np.int64)
     ids = pa.concat_arrays([ids.cast(pa.large_binary())])  # a copy begins at the start of its buffer

@@ -31,7 +31,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from corpus.errors import ArtifactError
 from corpus.fingerprints import file_checksum
-from corpus.shards import disk_full, saying_when_full, write_text
+from corpus.whole_files import disk_full, saying_when_full, write_text
 from trainer_hooks.averaging import RunningAverage, unique_tensors
 from trainer_hooks.hooks.base import Hook
 from trainer_hooks.model import Decoder

@@ -17,14 +17,16 @@ In a training loop of your own (`trainer_hooks.datasets` has worker processes, a
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
 from corpus.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -49,7 +51,7 @@ class TokenOrder(Protocol):
     def visit_numbers(self, token_a: int, token_b: int) -> npt.NDArray[np.int64]:
         """The visit of each token in [a, b), shape (b - a,), and -1 where there is only padding."""
 
-    def visits(self, first: int, stop: int) -> pa.Table:
+    def visits(self, first: int, stop: int) -> "pa.Table":
         """Those visits, one row each, in reading order."""
 
 
@@ -143,7 +145,7 @@ class OrderedLoader:
         numbers, shape = self.order.visit_numbers(a, b + 1), (self._local, self.sequence_length)
         return torch.from_numpy(numbers[:-1].reshape(shape)), torch.from_numpy(numbers[1:].reshape(shape))
 
-    def documents(self, step: int) -> tuple[pa.Table, torch.Tensor]:
+    def documents(self, step: int) -> tuple["pa.Table", torch.Tensor]:
         """The visits that this rank's inputs come from, and the row of each token's visit in that table.
 
         Rows are (batch_sequences / dp_world, T) int64, -1 in padding; the table is as `visits_of_step` gives it.
@@ -181,7 +183,7 @@ class OrderedLoader:
         while next(self.steps(), None) is not None:
             yield self.next_batch()
 
-    def visits_of_step(self, step: int) -> pa.Table:
+    def visits_of_step(self, step: int) -> "pa.Table":
         """The document visits whose tokens global batch `step` reads as inputs, in reading order.
 
         One row a visit: shard (a number into the order's `shards`), doc, start, length, source, phase, visit,

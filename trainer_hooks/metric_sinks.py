@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from corpus.config import nearest
 from corpus.errors import ConfigError, EnvironmentProblem
-from corpus.shards import write_text
+from corpus.whole_files import write_text
 
 SINKS = ("tensorboard", "wandb")
 WANDB_ID = "wandb-id.txt"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from corpus.shards import saying_when_full, write_text
+from corpus.whole_files import saying_when_full, write_text
 from trainer_hooks.metric_sinks import Sink
 
 METRICS = "metrics.jsonl"

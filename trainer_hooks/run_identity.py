@@ -8,18 +8,19 @@ compared, and each one that differs is named. A plan or an order may still be ed
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel
 
 from corpus.config import load_yaml, validated
 from corpus.errors import ConfigError
-from corpus.shards import write_text
-from curriculum.common_prefix import common_tokens
-from curriculum.order import Order
+from corpus.whole_files import write_text
 from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.plan_resume import resume_findings
+
+if TYPE_CHECKING:
+    from curriculum.order import Order
 
 PLAN_FILE = "plan.yaml"
 
@@ -32,7 +33,7 @@ class Change:
         former_order: the order the run began with; its tokens up to the newest checkpoint must be the new one's too.
     """
 
-    former_order: Order | None = None
+    former_order: "Order | None" = None
 
 
 def check_identity(
@@ -96,8 +97,11 @@ def _check_change(
         )
 
 
-def _order_problems(fingerprint: str, former: Order | None, order: Any, position: int) -> Iterator[str]:
+def _order_problems(fingerprint: str, former: "Order | None", order: Any, position: int) -> Iterator[str]:
     """Why a run that has read `position` tokens of one order cannot go on in another."""
+    from curriculum.common_prefix import common_tokens
+    from curriculum.order import Order
+
     if former is None or former.fingerprint != fingerprint:
         given = "none" if former is None else former.fingerprint
         yield f"order: the run began with {fingerprint}; to compare the new order with it, give it ({given} was given)"

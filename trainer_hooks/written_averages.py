@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from corpus.shards import atomic_path, write_text
+from corpus.whole_files import atomic_path, write_text
 from trainer_hooks.averaging import unique_tensors
 from trainer_hooks.checkpoints import checkpoints_in, weights_checksums
 from trainer_hooks.parallel import whole
