@@ -227,7 +227,7 @@ class Study(Config):
             raise ConfigError(
                 f"the study {self.name} has no size {name!r}{nearest(name, self.sizes)}", found=", ".join(self.sizes)
             )
-        return self.sizes[name]  # type: ignore[index]
+        return self.sizes[name]
 
 
 def load_study(name: str | Path, overrides: tuple[str, ...] = (), columns: Mapping[str, str] | None = None) -> Study:
