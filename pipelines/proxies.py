@@ -160,7 +160,7 @@ class Proxy:
         facts = self._facts(subset, chosen)
         try:
             result = train(
-                order, arrays, self._heldout(), self.model, plan, scratch / "run", device=_device(self.number)
+                order, arrays, self._heldout(), self.model, plan, scratch / "run", device=device_of(self.number)
             )
         except TaskError as error:
             return ProxyResult(status="failed", reason=f"{error.what}: {error.found}", **facts)
@@ -248,7 +248,7 @@ def in_pieces(documents: pa.Table, size: int) -> pa.Table:
     return pa.table({**kept, **cut})
 
 
-def _device(number: int) -> str:
+def device_of(number: int) -> str:
     """Runs take turns on the GPUs of a machine, by their number in the design; the CPU where there is none."""
     import torch
 
