@@ -15,6 +15,7 @@ from pipelines.cli_audit import audit
 from pipelines.cli_cache import cache
 from pipelines.cli_decontaminate import decontaminate
 from pipelines.cli_evaluate import compare, evaluate, forgetting
+from pipelines.cli_experiment import experiment
 from pipelines.cli_merge import merge
 from pipelines.cli_mix import mix
 from pipelines.cli_options import DEFAULT, Master, Runtime, Workers, Workspace
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cache)
+app.add_typer(experiment)
 app.add_typer(mix)
 app.add_typer(plan)
 
