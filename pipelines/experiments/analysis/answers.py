@@ -10,6 +10,7 @@ from typing import Literal
 from pipelines.experiments.analysis.checked import Runs
 from pipelines.experiments.analysis.differences import interval_text, labels
 from pipelines.experiments.analysis.findings import Comparison
+from pipelines.experiments.arms import unbound_arms
 from pipelines.experiments.study import Contrast
 from trainer_hooks.evals.flips import NOT_DISTINGUISHABLE
 
@@ -21,8 +22,10 @@ Reading = Literal["better", "worse", "not distinguishable", "not answered"]
 def sentence(runs: Runs, contrast: Contrast, found: Comparison | None) -> tuple[Reading, str]:
     """What a contrast shows, as a word and as a sentence."""
     if found is None:
-        absent = " and ".join(arm for arm in (contrast.arm, contrast.against) if arm not in runs.arms)
-        return "not answered", f"Not answered: {absent} is not trained at this size."
+        unbound = unbound_arms(runs.study, runs.size)
+        absent = [f"{arm} is not trained ({unbound.get(arm, f'not at the size {runs.size}')})"
+                  for arm in dict.fromkeys((contrast.arm, contrast.against)) if arm not in runs.arms]  # fmt: skip
+        return "not answered", f"Not answered: {'; '.join(absent)}."
     target = found.target
     if target.verdict == "unknown" or target.mean is None:
         return "not answered", f"Not answered: {_unpaired(runs, found)}."
@@ -30,6 +33,7 @@ def sentence(runs: Runs, contrast: Contrast, found: Comparison | None) -> tuple[
     numbers = f"{target.text}, in bits per byte, positive = better; {interval_text(target)}"
     few = f"; {target.pairs} seeds are too few for a claim" if target.pairs < CLAIM else ""
     some = f"; left out: {', '.join(target.left_out)}" if target.left_out else ""
+    numbers += "".join(f"; on {role} text {on.text}, {on.verdict}" for role, on in found.roles.items())
     if target.verdict == NOT_DISTINGUISHABLE:
         return "not distinguishable", f"{arm} is not distinguishable from {against}: {numbers}{few}{some}."
     word: Reading = "better" if target.verdict == "better" else "worse"

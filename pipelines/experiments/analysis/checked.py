@@ -14,6 +14,7 @@ from math import isfinite
 
 from corpus.config import nearest
 from corpus.errors import ArtifactError, ConfigError
+from curriculum.policies.length_cycles import LengthCycles
 from pipelines.experiments.analysis.findings import TARGET, LostRun
 from pipelines.experiments.arms import Arm, runs_of
 from pipelines.experiments.results import BEST, VERSION, RunResult
@@ -29,7 +30,8 @@ class Runs:
     Attributes:
         finished: by arm and seed; members of ensembles and teachers are not among them.
         lost: the others, with what became of them.
-        sets: held-out sets; target: those whose mean decides; weights: all kinds, raw first.
+        sets: held-out sets; weights: all kinds, raw first.
+        groups: sets read as one, by their mean: `target`, which decides, and a continual study's `old` and `new`.
     """
 
     study: Study
@@ -38,12 +40,17 @@ class Runs:
     finished: Mapping[str, Mapping[int, RunResult]]
     lost: tuple[LostRun, ...]
     sets: tuple[str, ...]
-    target: tuple[str, ...]
     weights: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+
+    @property
+    def target(self) -> tuple[str, ...]:
+        """The held-out sets whose mean loss decides."""
+        return self.groups[TARGET]
 
     def loss(self, arm: str, weights: str = RAW, held: str = TARGET) -> dict[int, float]:
-        """Bits per byte by seed: of a held-out set, or the mean over the target's. Lower is better."""
-        sets = self.target if held == TARGET else (held,)
+        """Bits per byte by seed: of a held-out set, or the mean over a group's. Lower is better."""
+        sets = self.groups.get(held, (held,))
         return {
             seed: sum(run.losses[name][weights].bits_per_byte for name in sets) / len(sets)
             for seed, run in self.finished[arm].items()
@@ -106,7 +113,9 @@ def checked_runs(
     every = [run for of_arm in finished.values() for run in of_arm.values()]
     _check_alike(every, arms)
     sets = tuple(sorted(set().union(*(run.losses for run in every)), key=lambda name: (name == BEST, name)))
-    return Runs(study, size, arms, finished, tuple(lost), sets, _target(study, size, sets), _weights(arms, every))
+    groups = {TARGET: _target(study, size, sets)}
+    groups |= {part: below(role, sets) for part, role in sorted(study.continual.items(), reverse=True)}
+    return Runs(study, size, arms, finished, tuple(lost), sets, _weights(arms, every), groups)
 
 
 def fault(result: RunResult | None) -> str:
@@ -130,7 +139,7 @@ def below(name: str, sets: Iterable[str]) -> tuple[str, ...]:
 
 
 def _check_alike(every: list[RunResult], arms: Mapping[str, Arm]) -> None:
-    read: dict[tuple[str, int, int, int], RunResult] = {}
+    read: dict[tuple[object, ...], RunResult] = {}
     for run in every:
         arm = arms[run.arm]
         if run.tokens != arm.tokens:
@@ -141,7 +150,13 @@ def _check_alike(every: list[RunResult], arms: Mapping[str, Arm]) -> None:
                 expected=", ".join(sorted(every[0].losses)), found=", ".join(sorted(run.losses)), where=run.run_id,
                 fix=AGAIN,
             )  # fmt: skip
-        key = (arm.settings.mixture.model_dump_json(), arm.tokens, arm.settings.plan.sequence_length, run.seed)
+        key = (
+            arm.settings.mixture.model_dump_json(),
+            arm.tokens,
+            arm.settings.plan.sequence_length,
+            run.seed,
+            _cut(arm),
+        )
         twin = read.setdefault(key, run)
         if twin.reading.multiset != run.reading.multiset:
             raise ArtifactError(
@@ -149,6 +164,13 @@ def _check_alike(every: list[RunResult], arms: Mapping[str, Arm]) -> None:
                 expected="the same documents in another order", found="unequal checksums of their visits",
                 where=run.run_id, fix=AGAIN,
             )  # fmt: skip
+
+
+def _cut(arm: Arm) -> tuple[object, ...]:
+    """How an arm's order cuts documents into pieces before it arranges them; arms that cut otherwise read otherwise."""
+    order = arm.settings.order
+    policies = list(order.values()) if isinstance(order, Mapping) else [order]
+    return tuple(policy.pieces if isinstance(policy, LengthCycles) else None for policy in policies)
 
 
 def _target(study: Study, size: str, sets: tuple[str, ...]) -> tuple[str, ...]:

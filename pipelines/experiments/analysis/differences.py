@@ -24,6 +24,7 @@ from pipelines.experiments.analysis.findings import (
     Unit,
     Verdict,
 )
+from pipelines.experiments.columns import RANDOM
 from pipelines.experiments.study import RAW
 from pipelines.paired import CONFIDENCE, gain
 from trainer_hooks.evals.flips import NOT_DISTINGUISHABLE
@@ -104,11 +105,12 @@ def compare(runs: Runs, pair: Pair, kind: Kind, bootstrap: Bootstrap) -> Compari
     def on(held: str) -> Difference:
         sides = _side(runs, one, arm, weights, held), _side(runs, other, against, against_weights, held)
         both = sorted(set(sides[0].values) & set(sides[1].values))
-        return difference(BITS, *sides, bootstrap(pair, both) if held == TARGET and both else None)
+        return difference(BITS, *sides, bootstrap(pair, both) if held == TARGET else None)
 
     return Comparison(
         arm=arm, weights=weights, against=against, against_weights=against_weights, kind=kind,
         target=on(TARGET), sets={held: on(held) for held in runs.sets},
+        roles={group: on(group) for group in runs.groups if group != TARGET},
     )  # fmt: skip
 
 
@@ -122,7 +124,7 @@ def pairs_of(runs: Runs) -> list[tuple[Pair, Kind]]:
     for name, kind in runs.with_weights():
         arm = runs.arms[name]
         for other in runs.arms.values():
-            if arm.sorted_by & other.kept_by and runs.loss(other.name, kind):
+            if other.shuffled and (arm.sorted_by & other.kept_by) - {RANDOM} and runs.loss(other.name, kind):
                 found.append(((name, kind, other.name, kind), "filter"))
         if arm.control is None:
             found += [((name, kind, name, RAW), "averaging")] if kind != RAW else []

@@ -79,6 +79,7 @@ class Comparison(Config):
     )
     target: Difference
     sets: dict[str, Difference] = Field(description="by held-out set")
+    roles: dict[str, Difference] = Field({}, description="`old` and `new`, for studies that tell them apart")
     holm_p: float | None = Field(None, description="p after Holm's correction over the table of all arms")
     holm_verdict: Verdict = Field("unknown", description="the verdict that the corrected p allows at 5 %")
 

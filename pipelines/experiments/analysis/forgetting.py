@@ -10,8 +10,10 @@ The gap itself is `trainer_hooks.evals.loss_gaps`; a gap of a few hundred steps 
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
-from pipelines.experiments.analysis.checked import Runs, below
+from mixtures.shares import exactly
+from pipelines.experiments.analysis.checked import Runs
 from pipelines.experiments.analysis.differences import Side, difference, labels, spread
 from pipelines.experiments.analysis.findings import NATS, Continual, Difference
 from pipelines.experiments.analysis.targets import curve_of
@@ -19,6 +21,8 @@ from pipelines.experiments.arms import Arm
 from pipelines.experiments.results import RunResult
 from pipelines.experiments.study import RAW
 from trainer_hooks.evals.loss_gaps import LossGap, loss_gap, recovery_tolerance, share_of_forgetting_removed
+from trainer_hooks.lengths import half_up
+from trainer_hooks.resolution import resolve
 
 LAST = 3
 """Points before the second phase that say what noise is: few, since the loss still falls."""
@@ -41,7 +45,7 @@ def continual(runs: Runs) -> list[Continual]:
     roles = runs.study.continual
     if set(roles) != {"old", "new"}:
         return []
-    old, new = below(roles["old"], runs.sets), below(roles["new"], runs.sets)
+    old, new = runs.groups["old"], runs.groups["new"]
     gaps = {
         (arm, weights): {
             seed: found
@@ -78,10 +82,10 @@ def second_phase(arm: Arm) -> int | None:
     phases = arm.settings.mixture.phases
     if len(phases) < 2:
         return None
-    length, plan = phases[0].tokens, arm.settings.plan
-    exact = length.tokens if length.tokens is not None else (length.share or 0.0) * plan.tokens
-    step = plan.sequence_length * plan.batch_sequences
-    return int(exact / step + 0.5) * step
+    length, resolved = phases[0].tokens, resolve(arm.settings.plan)
+    share = exactly(length.share or 0) or 0
+    exact = length.tokens if length.tokens is not None else share * resolved.plan.tokens
+    return half_up(Fraction(exact) / resolved.step_tokens) * resolved.step_tokens
 
 
 def _row(

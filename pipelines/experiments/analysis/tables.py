@@ -21,13 +21,11 @@ from pipelines.experiments.analysis.findings import (
 )
 from pipelines.experiments.analysis.targets import curves
 from pipelines.experiments.arms import Arm
+from pipelines.experiments.columns import RANDOM
 from pipelines.experiments.results import RunResult
 from pipelines.paired import CONFIDENCE
 from trainer_hooks.curves import step_learning_rates
 from trainer_hooks.resolution import resolve
-
-RANDOM = "random"
-"""The column of a score that means nothing: another keyed hash in each seed."""
 
 
 def arm_finding(runs: Runs, arm: Arm, documents: DocumentLosses | None) -> ArmFinding:
