@@ -20,9 +20,10 @@ def lead(findings: Findings) -> Markup:
 
 def contrasts_section(findings: Findings) -> Section:
     """The comparisons that the study asks for, the main one first."""
+    rows = [row for one in findings.contrasts for row in _rows(findings, one)]
     found = [one for one in findings.contrasts if one.comparison is not None]
     facts = {
-        "plot": forest([_row(findings, one) for one in found]),
+        "plot": forest(rows),
         "sentences": [{"name": _named(one), "sentence": one.sentence} for one in findings.contrasts],
         "target": target(findings),
         "documents": any(one.comparison and one.comparison.target.documents for one in found),
@@ -59,8 +60,12 @@ def _named(one: ContrastFinding) -> str:
     return one.name.replace("_", " ")
 
 
-def _row(findings: Findings, one: ContrastFinding) -> Row:
-    assert one.comparison is not None
-    dots = tuple(seed_gains(findings, one.comparison).values())
+def _rows(findings: Findings, one: ContrastFinding) -> list[Row]:
+    """A contrast on the target and, in studies that tell old and new text apart, on each of them."""
+    found = one.comparison
+    if found is None:
+        return []
     claimed = f". Claimed: {one.claim}" if one.claim else ""
-    return Row(_named(one), one.comparison.target, f"{sides(one.comparison)}{claimed}", dots)
+    dots = tuple(seed_gains(findings, found).values())
+    rows = [Row(_named(one), found.target, f"{sides(found)}{claimed}", dots)]
+    return rows + [Row(f"{_named(one)}, {role} text", on, sides(found)) for role, on in found.roles.items()]

@@ -4,7 +4,7 @@ from typing import Any
 
 from pipelines.experiments.analysis.findings import ArmFinding, Comparison, Findings, SetLosses
 from pipelines.report.experiment_forest import Row, drawn, scale_of, tone
-from pipelines.report.experiment_numbers import difference, loss, outcome, ranged, seed_gains
+from pipelines.report.experiment_numbers import difference, loss, outcome, ranged, seed_gains, weighted
 from pipelines.report.experiment_strips import axis
 from pipelines.report.quantities import percent
 from pipelines.report.workspace import Section
@@ -51,21 +51,20 @@ def _facts(
     findings: Findings, arm: ArmFinding, one: SetLosses, paired: dict[tuple[str, str], Row], scale: Any
 ) -> dict[str, Any]:
     same = comparison(findings, arm.name, one.weights, SAME)
-    other = comparison(findings, arm.name, one.weights, CONTROL, AVERAGING)
+    others = [x for x in findings.comparisons if (x.arm, x.weights) == (arm.name, one.weights) and x.kind != SAME]
     row = paired.get((arm.name, one.weights))
     values = one.bits_per_byte
     return {
-        "weights": one.weights, "loss": loss(values.mean), "ranged": ranged(values).replace(" to ", "–"), "n": values.n,
-        "drawn": "" if row is None else drawn(scale, row, COMPACT), "same": _said(same), "other": _said(other),
+        "weights": one.weights, "loss": loss(values.mean), "ranged": ranged(values).replace(" to ", "–"),
+        "n": values.n, "drawn": "" if row is None else drawn(scale, row, COMPACT),
+        "same": None if same is None else _said(same), "others": [_said(other) for other in others],
     }  # fmt: skip
 
 
-def _said(one: Comparison | None) -> dict[str, str] | None:
+def _said(one: Comparison) -> dict[str, str]:
     """A comparison in a cell; the verdict after Holm's correction where it is another."""
-    if one is None:
-        return None
     changed = one.holm_p is not None and one.holm_verdict != one.target.verdict
     return {
         "shown": difference(one.target), "verdict": outcome(one.target), "tone": tone(one.target),
-        "holm": one.holm_verdict if changed else "", "against": one.against,
+        "holm": one.holm_verdict if changed else "", "against": weighted(one.against, one.against_weights),
     }  # fmt: skip

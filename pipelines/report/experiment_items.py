@@ -34,6 +34,6 @@ def _flips(one: ItemFlips) -> dict[str, Any]:
         "name": weighted(one.arm, one.weights), "against": one.against, "file": one.file, "metric": one.metric,
         "shown": difference(one.accuracy), "verdict": outcome(one.accuracy), "tone": tone(one.accuracy),
         "negative": percent(one.negative), "positive": percent(one.positive),
-        "items": f"{signed(100 * (one.low or 0))} to {signed(100 * (one.high or 0))}" if known else UNKNOWN,
+        "asked": f"{signed(100 * (one.low or 0))} to {signed(100 * (one.high or 0))}" if known else UNKNOWN,
         "noise": UNKNOWN if one.noise is None else percent(one.noise),
     }  # fmt: skip
