@@ -94,6 +94,11 @@ class RunResult(Config):
     branched_at: int | None = Field(None, description="tokens shared with another run of its family; null: none")
 
 
+def as_failed(result: RunResult, reason: str) -> RunResult:
+    """The result of a run that failed: nothing was trained that could be compared."""
+    return result.model_copy(update={"status": "failed", "reason": reason, "steps": 0, "tokens": 0, "flops": 0.0})
+
+
 def read_run(path: Path) -> RunResult:
     """Read one run's result. Raises ArtifactError where it is not one, or one of another version."""
     try:

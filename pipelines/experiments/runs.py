@@ -15,6 +15,7 @@ from pipelines.experiments.family import Family, FamilyWork, families
 from pipelines.experiments.pool import StudyData
 from pipelines.experiments.study import Teachers
 from pipelines.experiments.teaching import Together, ensembles_of
+from pipelines.experiments.training import Training
 from pipelines.tasks import Work
 
 KIND = "experiment-runs"
@@ -42,8 +43,9 @@ def train_runs(
     made = families(runs, data, questions)
     trainings = {one.run.id: one for family in made for one in family.trainings}
     together = ensembles_of(ensembles or {}, trainings)
-    needed = {teacher.key: teacher for one in trainings.values() for teacher in one.teachers}
-    needed |= {member.key: member for several in together.values() for one in several for member in one.members}
+    used = {teacher.key: teacher for one in trainings.values() for teacher in one.teachers}
+    used |= {member.key: member for several in together.values() for one in several for member in one.members}
+    needed = _needed(trainings, together)
     config = {
         "runs": {one: trainings[one].identity for one in sorted(trainings)},
         "ensembles": {one: [several.key for several in together[one]] for one in sorted(together)},
@@ -57,9 +59,16 @@ def train_runs(
             shop.build_tasks(stage, KIND, config={**config, "tasks": sorted(work)}, inputs=inputs, work=work)
     work = _tasks(made, frozenset(needed), together)
     artifact = shop.build_tasks(name, KIND, config=config, inputs=inputs, work=work)
-    for folder in (*(data.root / stage for stage in stages), *(one.weights for one in needed.values())):
+    for folder in (*(data.root / stage for stage in stages), *(one.weights for one in used.values())):
         shutil.rmtree(folder, ignore_errors=True)
     return artifact
+
+
+def _needed(trainings: Mapping[str, Training], together: Mapping[str, tuple[Together, ...]]) -> dict[str, Training]:
+    """The runs whose final weights have to stay for a student or an ensemble that has no result yet."""
+    found = {teacher.key: teacher for one in trainings.values() if not one.kept.exists() for teacher in one.teachers}
+    several = (one for each in together.values() for one in each if not one.kept.exists() and not one.lost)
+    return found | {member.key: member for one in several for member in one.members}
 
 
 def _tasks(

@@ -43,21 +43,37 @@ class Together:
 
     def measures(self, device: str | torch.device, questions: Sequence[Questions]) -> Measures | None:
         """What it comes to, from the workspace where it is kept; None where a member failed."""
-        if any(read_run(member.kept).status == "failed" for member in self.members):
+        if self.lost:
             return None
-        first = self.members[0]
-        path = first.data.root / KEPT / f"{self.key}.json"
-        table = path.with_suffix(".documents.parquet")
-        if not path.exists():
-            models = [load_model(member.weights, RAW, device).model for member in self.members]
-            found = measured([(self.name, Ensemble(models))], first.data, first.plan, questions)
-            write_table(table, found.documents)
-            losses = {name: kinds[self.name] for name, kinds in found.losses.items()}
-            kept = _Kept(losses=losses, items=found.items.get(self.name, ()))
-            write_text(path, kept.model_dump_json(indent=1) + "\n")
-        kept = _Kept.model_validate_json(path.read_bytes())
+        if not self.kept.exists():
+            first, models = self.members[0], [load_model(one.weights, RAW, device).model for one in self.members]
+            self.keep(measured([(self.name, Ensemble(models))], first.data, first.plan, questions))
+        kept = _Kept.model_validate_json(self.kept.read_bytes())
         items = {self.name: kept.items} if kept.items else {}
-        return Measures({name: {self.name: loss} for name, loss in kept.losses.items()}, read_table(table), items)
+        return Measures({name: {self.name: loss} for name, loss in kept.losses.items()},
+                        read_table(self.documents), items)  # fmt: skip
+
+    def keep(self, found: Measures) -> None:
+        """Write what it comes to, wherever it was measured, to where it is looked for."""
+        write_table(self.documents, found.documents)
+        losses = {name: kinds[self.name] for name, kinds in found.losses.items()}
+        kept = _Kept(losses=losses, items=found.items.get(self.name, ()))
+        write_text(self.kept, kept.model_dump_json(indent=1) + "\n")
+
+    @property
+    def lost(self) -> bool:
+        """Whether a member has failed, so that there is nothing to read as one."""
+        return any(one.kept.exists() and read_run(one.kept).status == "failed" for one in self.members)
+
+    @property
+    def kept(self) -> Path:
+        """What it comes to, which is written last."""
+        return self.members[0].data.root / KEPT / f"{self.key}.json"
+
+    @property
+    def documents(self) -> Path:
+        """Its losses by document."""
+        return self.kept.with_suffix(".documents.parquet")
 
     @property
     def key(self) -> str:
