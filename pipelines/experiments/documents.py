@@ -49,14 +49,16 @@ def document_table(
         documents: those that the tokens were made of, for the parents of rephrasings.
         roles: as in `pipelines.experiments.pool.prepare`. share: of documents held out.
 
-    Raises: ConfigError for roles without a source or sources with two; and as `columns.turned`.
+    Raises: ConfigError for a source in two artifacts, a role without a source, a source with two roles; and as
+        `columns.turned`.
     """
+    by_source = [[read_docs(path) for path in source.tokens.files(".npy")] for source in sources]
+    _check_sources(sources, by_source)
+    docs = pa.concat_tables(table for tables in by_source for table in tables)
     table = turned(candidate_table(sources, scores), sources, held)
-    docs = [read_docs(path) for source in sources for path in source.tokens.files(".npy")]
-    ids = pa.chunked_array([chunk for one in docs for chunk in one["id"].chunks], pa.string())
-    root = _roots(ids.to_pylist(), documents)
-    table = table.append_column("id", ids).append_column("root", pa.array(root, pa.string()))
-    table = table.append_column("n_bytes", pa.concat_tables(docs)["n_bytes"])
+    root = _roots(docs["id"].to_pylist(), documents)
+    table = table.append_column("id", docs["id"]).append_column("root", pa.array(root, pa.string()))
+    table = table.append_column("n_bytes", docs["n_bytes"])
     return _named(table.append_column(HELD_OUT, pa.array(held_out(root, share))), roles)
 
 
@@ -69,9 +71,23 @@ def _roots(ids: Sequence[str], documents: Sequence[Artifact]) -> list[str]:
             table = table.filter(pc.is_valid(table["parent_id"]))
             parents.update(zip(table["id"].to_pylist(), table["parent_id"].to_pylist(), strict=True))
     roots = list(ids)
-    for _ in range(_GENERATIONS):  # circles were refused when the candidates were made
+    for _ in range(_GENERATIONS if parents else 0):  # circles were refused when the candidates were made
         roots = [parents.get(root, root) for root in roots]
     return roots
+
+
+def _check_sources(sources: Sequence[TokenSource], docs: Sequence[Sequence[pa.Table]]) -> None:
+    """Raise ConfigError for a source that two artifacts hold: its documents would be counted twice."""
+    owner: dict[str, str] = {}
+    for source, tables in zip(sources, docs, strict=True):
+        made_of = source.tokens.manifest.inputs[0].name
+        for name in sorted({name for table in tables for name in pc.unique(table["source"]).to_pylist()}):
+            if owner.setdefault(name, made_of) != made_of:
+                raise ConfigError(
+                    f"the source {name!r} is in two artifacts of documents",
+                    found=f"{owner[name]} and {made_of}",
+                    fix="name one of them: a study reads each source from one artifact",
+                )
 
 
 def _named(table: pa.Table, roles: Mapping[str, Sequence[str]]) -> pa.Table:

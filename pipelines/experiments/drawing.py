@@ -19,7 +19,7 @@ from curriculum.order import codes_and_names
 from curriculum.visits import place_digests
 from mixtures.allocate import allocate
 from mixtures.allocation import Allocation
-from mixtures.available import available
+from mixtures.available import Available, Held, available
 from mixtures.bands import QUALITY
 from mixtures.config import Extent, MixtureConfig, PhaseConfig, SourceConfig
 from mixtures.phases import lay_out
@@ -32,6 +32,7 @@ from trainer_hooks.lengths import half_up
 from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.resolution import resolve
 
+_MANY = 1_000_000
 _RANDOM_SEED = 0x72616E646F6D  # apart from those of draws and shuffles
 
 
@@ -78,16 +79,20 @@ def counted_out(candidates: pa.Table, settings: ArmSettings) -> Allocation:
 
 
 def check_filled(pool: pa.Table, arms: Mapping[str, ArmSettings], size: str) -> None:
-    """Raise MixtureError, naming the arm, where the pool cannot fill what one reads."""
+    """Raise MixtureError, naming the arm, where the pool cannot fill one; and what helps where tokens are missing."""
     for name, settings in arms.items():
+        candidates = run_candidates(pool, settings, 0)
         try:
-            counted_out(run_candidates(pool, settings, 0), settings)
+            counted_out(candidates, settings)
         except MixtureError as error:
+            found, fix = error.found, error.fix or f"change it, or leave it out (sizes.{size}.arms)"
+            if _short(candidates, settings):
+                found = "; ".join(fact for fact in (found, _held(pool)) if fact)
+                fix += f"; or read fewer tokens (sizes.{size}.plan.tokens), or let more into the pool "
+                fix += f"(sizes.{size}.pool: longest, per_source, tokens), or name more documents"
             raise MixtureError(
-                f"the arm {name} cannot be read from the pool: {error.what}", expected=error.expected,
-                found="; ".join(fact for fact in (error.found, _held(pool)) if fact), where=error.where,
-                fix=f"{error.fix or 'change the mixture'}; or read fewer tokens (sizes.{size}.plan.tokens), or let "
-                f"more into the pool: sizes.{size}.pool (longest, per_source, tokens), or more documents",
+                f"the arm {name} cannot be read: {error.what}", expected=error.expected, found=found,
+                where=error.where, fix=fix,
             ) from None  # fmt: skip
 
 
@@ -111,7 +116,8 @@ def _whole_steps(mixture: MixtureConfig, resolved: ResolvedPlan) -> list[int]:
     nominal, step = resolved.plan.tokens, resolved.step_tokens
     if not mixture.phases:
         return []
-    lay_out(mixture, nominal)  # refuses phases that do not add up to the plan, before they are rounded
+    plain = mixture.model_copy(update={"turns": None, "batch": None})
+    lay_out(plain, nominal)  # refuses phases that do not add up to the plan, before they are rounded
     ends, at = [0], Fraction(0)
     for phase in mixture.phases:
         extent = phase.tokens
@@ -125,3 +131,20 @@ def _held(pool: pa.Table) -> str:
     by_source = sorted((str(row["source"]), row["length_sum"]) for row in rows)
     shown = ", ".join(f"{source} {tokens:,}" for source, tokens in by_source)
     return f"{sum(tokens for _, tokens in by_source):,} tokens in the pool: {shown}"
+
+
+def _short(candidates: pa.Table, settings: ArmSettings) -> bool:
+    """Whether only tokens are missing: a million times as many would do."""
+
+    def more(what: Held) -> Held:
+        return what[0] * _MANY, what[1] * _MANY
+
+    try:
+        mixture = arm_mixture(settings, codes_and_names(candidates["source"])[1])
+        held = available(candidates, mixture)
+        sources = {name: more(one) for name, one in held.sources.items()}
+        bands = {key: tuple(more(band) for band in one) for key, one in held.bands.items()}
+        check_share(candidates, allocate(Available(sources, bands), mixture), mixture.max_synthetic)
+    except MixtureError:
+        return False
+    return True

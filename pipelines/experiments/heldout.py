@@ -134,7 +134,7 @@ def _table(rows: pa.Table, measured: Measured) -> pa.Table:
     if len(line):
         tenth[line] = 10 * np.arange(len(line)) // len(line)
         originals = line[~rows["rephrased"].to_numpy(zero_copy_only=False)[line]]
-        best[originals[len(originals) - round(measured.best * len(originals)) :]] = True
+        best[originals[len(originals) - max(round(measured.best * len(originals)), 1) :]] = True
     made = {"score": score, "tenth": pa.array(tenth), "best": pa.array(best), "n_tokens": rows["length"]}
     columns = [made[name] if name in made else rows[name] for name in SCHEMA.names]
     return pa.Table.from_arrays(

@@ -160,7 +160,13 @@ class _Preparation:
     def tokenised(self) -> tuple[Artifact, list[Artifact]]:
         """The documents as token shards, by a tokenizer of their own; both named after what they are made of."""
         of = f"{self.size.vocabulary}-{fingerprint([item.ref for item in self.documents])[:8]}"
-        tokenizer = trained_tokenizer(self.shop, self.documents, self.size.vocabulary, f"experiments/tokenizer-{of}")
+        try:
+            tokenizer = trained_tokenizer(
+                self.shop, self.documents, self.size.vocabulary, f"experiments/tokenizer-{of}"
+            )
+        except ConfigError as error:  # it knows of no study
+            fix = f"lower sizes.{self.size_name}.vocabulary, or name more documents"
+            raise ConfigError(error.what, expected=error.expected, found=error.found, fix=fix) from None
         return tokenizer, [
             tokenised(self.shop, f"experiments/tokens-{of}/{item.name}", [item], tokenizer) for item in self.documents
         ]

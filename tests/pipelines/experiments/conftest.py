@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.pipelines.experiments.small_study import write_workspace
+from tests.pipelines.experiments.small_study import prepared, small_study, write_workspace
 
 
 @pytest.fixture(scope="session")
@@ -11,3 +11,9 @@ def study_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     write_workspace(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def study_data(study_root):
+    """What `small_study()` reads and is measured on, in `study_root`."""
+    return prepared(study_root, small_study())

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from corpus.keyed_random import keyed_uniforms
 from corpus.scores import Better, Score, score_schema
 from corpus.shards import read_table, write_table
 from pipelines.build import Workshop
+from pipelines.experiments.arms import Run, arms_of
+from pipelines.experiments.pool import StudyData, prepare
 from pipelines.experiments.study import Study
 from pipelines.recipe import DEMO
 from pipelines.runtime import LocalRuntime
@@ -25,7 +27,8 @@ SOURCES = {"web": "sqlite3-doc", "handbook": "debian-handbook", "german": "libre
 CHARACTERS = 1_500
 REWORDED = {"the": "this", "is": "is now", "may": "can", "must": "has to", "used": "of use"}
 SIZE = {
-    "seeds": 2, "vocabulary": 384, "model": {"hidden": 32, "layers": 1, "heads": 1, "head_size": 32, "intermediate": 64},
+    "seeds": 2, "vocabulary": 384,
+    "model": {"hidden": 32, "layers": 1, "heads": 1, "head_size": 32, "intermediate": 64},
     "plan": {"tokens": 4_096, "sequence_length": 64, "batch_sequences": 4, "threads": 1},
     "pool": {"longest": 500}, "measured": {"share": "20%", "tokens": 4_000, "curve_tokens": 800},
 }  # fmt: skip
@@ -78,15 +81,20 @@ def write_documents(
 
 
 def write_scores(
-    root: Path, made: Artifact, name: str, better: Mapping[str, Better], seeds: Mapping[str, int]
-) -> Artifact:
-    """Write sidecars `scores/<name>` with columns of numbers in [0, 1), which follow from the ids and a seed each."""
+    root: Path, made: Artifact, name: str, better: Mapping[str, Better], seeds: Mapping[str, int],
+    missing: Collection[str] = (),
+) -> Artifact:  # fmt: skip
+    """Write sidecars `scores/<name>` with columns of numbers in [0, 1), which follow from the ids and a seed each; null
+    for the ids in `missing`.
+    """
 
     def make(folder: Path) -> dict[str, Any]:
         schema = score_schema(tuple(Score(column, 0, 1, end) for column, end in better.items()), "test")
         for path in made.files():
             ids = read_table(path, ["id"])["id"].combine_chunks()
-            columns = [pa.array(keyed_uniforms(seeds[one], ids.to_pylist()).astype(np.float32)) for one in better]
+            unrated = np.array([one in missing for one in ids.to_pylist()])
+            drawn = (keyed_uniforms(seeds[one], ids.to_pylist()).astype(np.float32) for one in better)
+            columns = [pa.array(values, mask=unrated) for values in drawn]
             write_table(folder / path.name, pa.Table.from_arrays([ids, *columns], schema=schema))
         return {}
 
@@ -126,6 +134,25 @@ def small_study(*overrides: str, **changes: Any) -> Study:
         **changes,
     }  # fmt: skip
     return validated(Study, apply_overrides(data, overrides), "a small study")
+
+
+def prepared(
+    root: Path,
+    study: Study,
+    *,
+    documents: Sequence[str] = ("documents",),
+    columns: Mapping[str, str] | None = None,
+    roles: Mapping[str, Sequence[str]] | None = None,
+    workers: int = 1,
+) -> StudyData:
+    """What a study reads in a workspace. Studies of one name and size have one place: give another one another name."""
+    found = [Artifact(root / name) for name in documents]
+    return prepare(workshop(root, workers), found, study, "minutes", columns=columns or {}, roles=roles or {})
+
+
+def run_of(study: Study, arm: str, seed: int = 0) -> Run:
+    """A run of an arm by its name."""
+    return Run(arms_of(study, "minutes")[arm], seed)
 
 
 def copy_of(root: Path, folder: Path) -> Path:
