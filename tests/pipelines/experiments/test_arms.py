@@ -121,6 +121,14 @@ def test_a_level_that_is_gone_is_refused_by_name(tmp_path):
         load_study(tmp_path / "mine.yaml")
 
 
+def test_the_example_of_the_readme_is_a_study(tmp_path):
+    text = (BUNDLED.parent / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    arms = arms_of(load_study(tmp_path / "mine.yaml"), "hour")
+    assert arms["short_first.decay"].control == "shuffled.decay"
+    assert arms["half"].tokens * 2 == arms["short_first.constant"].tokens
+
+
 def load_text(name: str) -> str:
     return (BUNDLED / f"{name}.yaml").read_text(encoding="utf-8")
 

@@ -11,10 +11,15 @@ from curriculum.visits import CANDIDATE_SCHEMA
 from mixtures.allocate import allocate
 from mixtures.available import available
 from mixtures.draw import draw
+from pipelines.commands.inspect import open_by_name
 from pipelines.experiments.arms import Run, arms_of, runs_of, unbound_arms
+from pipelines.experiments.cost import cost_of
 from pipelines.experiments.each_source import each_source
+from pipelines.experiments.pool import prepare
+from pipelines.experiments.results import results_in
+from pipelines.experiments.runs import train_runs
 from pipelines.experiments.study import SIZES, bundled_studies, load_study
-from trainer_hooks.curves import step_learning_rates
+from tests.pipelines.experiments.small_study import copy_of, workshop
 from trainer_hooks.model_size import parameter_count
 from trainer_hooks.plan_checks import findings
 from trainer_hooks.resolution import resolve
@@ -125,17 +130,10 @@ def test_gpu_is_a_serious_size(name):
 
 
 def cost(study, size: str) -> float:
-    """Training tokens that a size comes to: shared trunks once, measuring at a third of training, teachers likewise."""
+    """Training tokens that a size comes to, measuring counted at a third of training, and teachers likewise."""
     runs = runs_of(study, arms_of(study, size))
-    total = 0.0
-    for seed in {run.seed for run in runs}:
-        done: list[Run] = []
-        for run in (run for run in runs if run.seed == seed):
-            fresh = run.arm.tokens - max([0, *(shared(run, other) for other in done)])
-            teachers = run.arm.settings.teachers
-            total += fresh * (1 + (teachers.members / 3 if teachers else 0)) + measuring(study, size, run)
-            done.append(run)
-    return total
+    taught = sum(one.arm.tokens * one.arm.settings.teachers.members for one in runs if one.arm.settings.teachers)
+    return cost_of(runs).trained + taught / 3 + sum(measuring(study, size, run) for run in runs)
 
 
 def measuring(study, size: str, run: Run) -> float:
@@ -145,31 +143,6 @@ def measuring(study, size: str, run: Run) -> float:
     ended = measured.tokens * kinds
     along = measured.curve_tokens * (points + kinds)  # averages over a window are there at the end only
     return SOURCES * (ended + along) / 3
-
-
-def shared(one: Run, other: Run) -> int:
-    """Tokens that two runs of a seed train alike."""
-    a, b = one.arm.settings, other.arm.settings
-    apart = {"phases", "schedule"}
-    if (
-        a.model != b.model
-        or a.teachers != b.teachers
-        or a.plan.model_dump(exclude=apart) != b.plan.model_dump(exclude=apart)
-    ):
-        return 0
-    x, y = (step_learning_rates(resolve(plan)) for plan in (a.plan, b.plan))
-    alike = int(np.argmin([*(x == y), False]))
-    steps = resolve(a.plan).step_tokens
-    return min(alike * steps, _read_alike(a, b, one.arm.tokens))
-
-
-def _read_alike(a, b, tokens: int) -> int:
-    if a.order != b.order:
-        return 0
-    if a.mixture == b.mixture:
-        return tokens
-    first = [list(one.mixture.phases[:1]) for one in (a, b)]
-    return int(tokens * first[0][0].tokens.share) if first[0] and first[0] == first[1] else 0
 
 
 # ---- what the mixtures of the studies come to
@@ -211,3 +184,49 @@ def test_every_mixture_can_be_read(name):
         allocation = allocate(available(held, config), config)
         visits = draw(held, allocation, seed=3)
         assert sum(visits["length"].to_pylist()) == budget
+
+
+# ---- each trains, on real pages
+
+
+ROLES = {
+    "wrap": {"real": ("web",), "synthetic": ("wrap",)},
+    **{name: {"old": ("web", "handbook"), "new": ("german",)} for name in ("replay", "rewarm", "stability-gap")},
+}
+COLUMNS = {"cma": {"score": "edu"}, "stability-gap": {"score": "edu"}, "meta-rater": {"score_a": "edu"}}
+TINY = 10_240  # tokens: the 80 steps of `minutes`, of two sequences of 64 tokens
+
+
+def tiny(name: str):
+    """A study whose `minutes` are seconds: as many steps, on a sixteenth of the tokens, of a far smaller model."""
+    pool = load_study(name).size("minutes").pool
+    scaled = {
+        key: value * TINY // 163_840 for key in ("tokens", "per_source") if (value := getattr(pool, key)) is not None
+    }
+    size = "sizes.minutes"
+    overrides = [
+        f"{size}.vocabulary=384", f"{size}.pool={{longest: 300, {', '.join(f'{k}: {v}' for k, v in scaled.items())}}}",
+        f"{size}.model={{hidden: 32, layers: 1, heads: 1, head_size: 32, intermediate: 64}}",
+        f"{size}.plan.tokens={TINY}", f"{size}.plan.sequence_length=64", f"{size}.plan.batch_sequences=2",
+        f"{size}.measured={{share: 20%, tokens: 1000, curve_tokens: 300}}",
+    ]  # fmt: skip
+    return load_study(name, tuple(overrides), COLUMNS.get(name, {}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TEN)
+def test_every_study_trains_from_its_file(name, study_root, tmp_path):
+    root = copy_of(study_root, tmp_path)
+    study, shop = tiny(name), workshop(root)
+    runs = runs_of(study, arms_of(study, "minutes"))
+    documents = [open_by_name(root, one) for one in ("documents", "rephrased")[: 2 if name == "wrap" else 1]]
+    data = prepare(shop, documents, study, "minutes", columns={}, roles=ROLES.get(name, {}))
+    made = train_runs(shop, f"experiments/{name}-minutes/runs", runs, data, ensembles=study.ensembles)
+    results = results_in(made)
+    assert set(results) == {run.id for run in runs}
+    assert {one.status for one in results.values()} == {"finished"}
+    for run in runs:
+        kinds = {*run.arm.weights, *(k for k, one in study.ensembles.items() if one.arm == run.arm.name)}
+        ended = [set(losses) for losses in results[run.id].losses.values()]
+        if run.seed < study.size("minutes").seeds:
+            assert all(losses == kinds for losses in ended), (run.id, ended)
