@@ -82,20 +82,20 @@ def common_steps(one: Member, other: Member) -> int:
 def begin(member: Member, finished: Iterable[Member]) -> int | None:
     """Give a run that has no folder yet one that goes on from the latest checkpoint it shares; its step, or None.
 
-    Without such a checkpoint nothing is made, and the run begins at its beginning. What a kill leaves of a copy is
-    made again.
+    Damaged ones are passed over; where there is none, nothing is made, and the run begins at its beginning.
+    What a kill leaves of a copy is made again.
     """
     if member.folder.exists():
         return None
-    best: tuple[int, Member] | None = None
+    places: list[tuple[int, Member]] = []
     for other in finished:
-        step = max((s for s in _own_checkpoints(other) if s <= common_steps(other, member)), default=0)
-        if step > (best[0] if best else 0) and damage(checkpoint_path(other.folder / CHECKPOINTS, step)) is None:
-            best = step, other
-    if best is None:
-        return None
-    _copy(best[1].folder, best[0], member.folder)
-    return best[0]
+        most = common_steps(other, member)
+        places += [(step, other) for step in _own_checkpoints(other) if step <= most]
+    for step, other in sorted(places, key=lambda place: -place[0]):
+        if damage(checkpoint_path(other.folder / CHECKPOINTS, step)) is None:
+            _copy(other.folder, step, member.folder)
+            return step
+    return None
 
 
 def change_for(member: Member, members: Iterable[Member]) -> Change:

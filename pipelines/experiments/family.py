@@ -25,11 +25,12 @@ from corpus.shards import read_table, write_table, write_text
 from curriculum.order import Order
 from pipelines.experiments.arms import Run
 from pipelines.experiments.branching import Branch, Member, begin, branches, change_for
+from pipelines.experiments.heldout_nats import weights_of
 from pipelines.experiments.item_scores import Questions, open_questions
-from pipelines.experiments.measuring import curve_of, measured, weights_of
+from pipelines.experiments.measuring import curve_of, measured
 from pipelines.experiments.pool import StudyData
 from pipelines.experiments.reading import reading_of, write_run_order
-from pipelines.experiments.results import RunResult, read_run
+from pipelines.experiments.results import RunResult, as_failed, read_run
 from pipelines.experiments.teaching import Together, keep_weights, with_measures
 from pipelines.experiments.training import Training, trainings_of
 from pipelines.proxies import device_of
@@ -138,14 +139,7 @@ class FamilyWork:
             trained, steps = done.seconds, done.step - (done.resumed_from or 0)
             result = self._measured(training, facts)
         except TaskError as error:
-            failed = {
-                "status": "failed",
-                "reason": f"{error.what}: {error.found}",
-                "steps": 0,
-                "tokens": 0,
-                "flops": 0.0,
-            }
-            result = facts.model_copy(update=failed)
+            result = as_failed(facts, f"{error.what}: {error.found}")
         write_text(training.kept, result.model_dump_json(indent=1) + "\n")
         self._note("run", run=training.run.id, key=training.key, status=result.status, begun_at=begun, steps=steps,
                    training=round(trained, 3), seconds=round(time.monotonic() - started, 3))  # fmt: skip

@@ -8,7 +8,7 @@ sources, tenths of the score or single documents needs no second pass.
     curve_of(run_folder)                                     # what was measured while training
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from pathlib import Path
@@ -18,16 +18,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from torch import nn
 
 from corpus.errors import ArtifactError, TaskError
+from pipelines.experiments.heldout_nats import nats_by_set
 from pipelines.experiments.item_scores import Questions
 from pipelines.experiments.pool import StudyData
 from pipelines.experiments.results import BEST, DOCUMENTS_SCHEMA, CurvePoint, ItemScore, SetLoss
 from trainer_hooks.determinism import matmul_dtype, reproducible
-from trainer_hooks.evaluation import HeldOut, document_nats
-from trainer_hooks.loading import load_model, weights_in
+from trainer_hooks.evaluation import HeldOut
 from trainer_hooks.metrics import METRICS, read_lines
 from trainer_hooks.plan import Plan
 
@@ -55,31 +54,39 @@ def measured(models: Models, data: StudyData, plan: Plan, questions: Sequence[Qu
 
     Raises TaskError, naming the weights, for a loss that is not finite.
     """
-    heldout = _HeldOut(data.heldout_sets(), data.heldout_table())
-    losses: dict[str, dict[str, SetLoss]] = {name: {} for name in heldout.names}
-    tables, items = [], {}
+    sets = {name: one for name, one in data.heldout_sets().items() if name != BEST}
+    nats: dict[str, dict[str, Floats]] = {}
+    items: dict[str, tuple[ItemScore, ...]] = {}
     with reproducible(plan.threads, plan.deterministic):
         for weights, model in models:
-            dtype = matmul_dtype(plan.precision, next(model.parameters()).device)
-
-            def nats_of(one: HeldOut, model: nn.Module = model, dtype: torch.dtype = dtype) -> Floats:
-                return document_nats(model, one, plan.sequence_length, plan.batch_sequences, dtype)
-
-            nats = heldout.nats(nats_of)
-            if not np.isfinite(nats).all():
-                raise TaskError("the held-out loss is not finite", found=f"of {weights} weights")
-            for name in heldout.names:
-                losses[name][weights] = heldout.loss(name, nats)
-            tables.append(heldout.documents(weights, nats))
+            nats[weights] = nats_by_set(model, sets, plan)
             if questions:
+                dtype = matmul_dtype(plan.precision, next(model.parameters()).device)
                 items[weights] = tuple(score for one in questions for score in one.scores(model, dtype))
-    return Measures(losses, pa.concat_tables(tables), items)
+    return measures_of(nats, data, items)
 
 
-def weights_of(run: Path, device: str | torch.device) -> Iterator[tuple[str, nn.Module]]:
-    """Each kind of weights of a finished run: raw, then its averages in name order; one model at a time."""
-    for name in weights_in(run):
-        yield name, load_model(run, name, device).model
+def measures_of(
+    nats: Mapping[str, Mapping[str, Floats]], data: StudyData, items: Mapping[str, tuple[ItemScore, ...]] | None = None
+) -> Measures:
+    """What nats of documents come to, wherever they were measured.
+
+    Args:
+        nats: by weights and source, of the documents of a set in its order, shape (documents,).
+
+    Raises TaskError for nats that are not finite, ArtifactError for those of other documents.
+    """
+    heldout = _HeldOut(data.heldout_sets(), data.heldout_table())
+    losses: dict[str, dict[str, SetLoss]] = {name: {} for name in heldout.names}
+    tables = []
+    for weights, by_source in nats.items():
+        column = heldout.column(by_source)
+        if not np.isfinite(column).all():
+            raise TaskError("the held-out loss is not finite", found=f"of {weights} weights")
+        for name in heldout.names:
+            losses[name][weights] = heldout.loss(name, column)
+        tables.append(heldout.documents(weights, column))
+    return Measures(losses, pa.concat_tables(tables), dict(items or {}))
 
 
 def curve_of(run: Path) -> tuple[CurvePoint, ...]:
@@ -102,9 +109,9 @@ class _HeldOut:
         self._masks = self._rows | ({BEST: _mask(table["best"])} if BEST in sets else {})
         self.names = list(self._masks)
 
-    def nats(self, measure: Callable[[HeldOut], Floats]) -> Floats:
-        """Nats of each document of the table, shape (documents,)."""
-        return self._spread({name: measure(one) for name, one in self._sets.items()}, np.float64)
+    def column(self, nats: Mapping[str, Floats]) -> Floats:
+        """Nats of the documents of each source, as those of the table's rows, shape (documents,)."""
+        return self._spread({name: nats[name] for name in self._sets}, np.float64)
 
     def loss(self, name: str, nats: Floats) -> SetLoss:
         """The loss of a set."""
@@ -122,7 +129,7 @@ class _HeldOut:
         columns = {name: made[name] if name in made else self._table[name] for name in DOCUMENTS_SCHEMA.names}
         return pa.table(columns, DOCUMENTS_SCHEMA)
 
-    def _spread(self, by_source: dict[str, npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
+    def _spread(self, by_source: Mapping[str, npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
         """Values of the documents of each source, as a column of the table."""
         column = np.zeros(self._table.num_rows, dtype)
         for name, values in by_source.items():
