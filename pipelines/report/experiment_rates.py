@@ -70,7 +70,7 @@ def _gap_panel(
     findings: Findings, number: int, level: tuple[str, str], points: Sequence[GapPoint], values: Sequence[float], n: int
 ) -> dict[str, Any]:
     known = [weights for weights in findings.weights if any(one.weights == weights for one in points)]
-    size = (620, 320) if n == 1 else (480, 280)
+    size = (480, 300) if n == 1 else (480, 280)
     with drawing(*size, left=64, right=12 + 8 * max(map(len, known))) as (figure, (axes,)):
         axes.axhline(0, color=INK, linewidth=1)
         limit(axes, values, ticks=6)

@@ -16,7 +16,8 @@ def targets_section(findings: Findings) -> Section | None:
     if not findings.times and not findings.profile:
         return None
     facts = {
-        "times": [_time(one) for one in findings.times],
+        "times": [_time(one) for one in findings.times if _main(findings, one)],
+        "others": [_time(one) for one in findings.times if not _main(findings, one)],
         "profile": [
             {
                 "name": weighted(one.arm, one.weights), "score": f"{one.score:.3f}", "width": round(100 * one.score, 1),
@@ -27,6 +28,12 @@ def targets_section(findings: Findings) -> Section | None:
         ],
     }  # fmt: skip
     return Section("targets", "How soon it is there", "experiment_targets.html", facts)
+
+
+def _main(findings: Findings, one: TimeToTarget) -> bool:
+    """Whether an arm is held against its control under the same weights, or an average against its own raw weights."""
+    same = one.control == findings.arm(one.arm).control and one.control_weights == one.weights
+    return same or one.control == one.arm
 
 
 def _time(one: TimeToTarget) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def result_of(run, sources, items, scale):
              for kind in ("raw", *plan.average)}  # fmt: skip
     curve = tuple(
         CurvePoint(tokens=round(share * arm.tokens), weights=kind,
-                   losses={name: float((bits + 0.9 * (share**-0.6 - 1)) * np.log(2) * BYTES)
+                   losses={name: on_the_way(name, bits, float(share)) * np.log(2) * BYTES
                            for name, bits in losses.items() if name != BEST})
         for kind, losses in final.items() for share in shares if kind == "raw" or share > 0.5
     )  # fmt: skip
@@ -65,6 +65,13 @@ def result_of(run, sources, items, scale):
         losses={name: {kind: SetLoss(bits_per_byte=final[kind][name], nats_per_token=final[kind][name] * BYTES * 0.693)
                        for kind in final} for name in (*sources, BEST)},
     )  # fmt: skip
+
+
+def on_the_way(name, bits, share):
+    """A loss that falls; on old text only until the middle, where it jumps up, and then comes back."""
+    if name.startswith("old") and share > 0.5:
+        return bits + 0.5 * (1 - share)
+    return bits + 0.9 * (share**-0.6 - 1) * (0.3 if name.startswith("old") else 1)
 
 
 def final_loss(run, kind, base, scale):
