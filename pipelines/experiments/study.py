@@ -190,8 +190,10 @@ class Study(Config):
     @model_validator(mode="after")
     def _names_are_known(self) -> "Study":
         if not self.control:
-            raise ValueError("control: name the plain level of at least one factor, such as control: {order: shuffled}; "
-                             "without a control a difference says nothing, so it cannot be left out")  # fmt: skip
+            raise ValueError(
+                "control: name the plain level of at least one factor, such as control: {order: shuffled}; "
+                "without a control a difference says nothing, so it cannot be left out"
+            )
         for factor, level in self.control.items():
             if factor not in self.factors:
                 raise ValueError(f"control: there is no factor {factor!r}{nearest(factor, self.factors)}")
