@@ -148,7 +148,7 @@ def check_measured(held: pa.Table, sources: Sequence[str], share: float) -> None
     if not sources:
         raise InputError(
             "there is nothing to measure losses on: all documents are rephrasings",
-            fix="name the documents that they were made from too, or bind a role of the study to them",
+            fix="name the documents that they were made from too, or name their source in measured.target",
         )
     for source in sources:
         if source not in found:

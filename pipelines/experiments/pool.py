@@ -223,12 +223,12 @@ class _Preparation:
 
     @cached_property
     def measured_sources(self) -> list[str]:
-        """Sources with a set of their own: not those of rephrasings, unless a role or the target names them."""
+        """Sources with a set of their own: those of rephrasings only where the target names them, or their role."""
         codes, names = codes_and_names(self.table["source"])
         rephrased = self.table["rephrased"].to_numpy(zero_copy_only=False)
         synthetic = {name for code, name in enumerate(names) if rephrased[codes == code].any()}
         target = self.size.measured.target
-        owned = owned_sources(dict.fromkeys(names), [*dict.fromkeys((*target, *self.roles))], empty_allowed=True)
+        owned = owned_sources(dict.fromkeys(names), target, empty_allowed=True)
         for name in target:
             if not owned[name]:
                 raise ConfigError(

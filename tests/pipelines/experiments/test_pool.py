@@ -68,11 +68,14 @@ def test_no_heldout_document_and_no_rephrasing_of_one_is_in_the_pool(root, both)
     assert originals == {name for name, out in zip(roots, held_out(roots, 0.2), strict=True) if not out}
 
 
-def test_rephrasings_are_measured_only_where_a_role_or_the_target_says_so(root, both):
+def test_rephrasings_are_measured_only_where_the_target_names_them(root, both):
     assert set(both.heldout_sets()) == {"web", "handbook", "german", BEST}
     roles = {"real": "pages", "synthetic": "rephrased pages"}
     study = small_study(name="wrap", roles=roles)
     bound = {"real": ["web"], "synthetic": ["wrap"]}
+    plain = prepared(root, study, documents=BOTH, roles=bound)
+    assert set(plain.heldout_sets()) == {"real/web", "handbook", "german", BEST}
+    study = small_study("sizes.minutes.measured.target=[real,synthetic]", name="wrap", roles=roles)
     named = prepared(root, study, documents=BOTH, roles=bound)
     assert set(named.heldout_sets()) == {"real/web", "synthetic/wrap/easy", "handbook", "german", BEST}
     assert set(named.pool_table()["source"].to_pylist()) == set(named.heldout_sets()) - {BEST}
