@@ -46,7 +46,7 @@ from pipelines.experiments.bundle_format import (
 from pipelines.experiments.pool import StudyData
 from pipelines.experiments.reading import reading_of, write_run_order
 from pipelines.experiments.results import BEST
-from pipelines.experiments.study import Study
+from pipelines.experiments.study import RAW, Study
 from pipelines.experiments.teaching import Together, ensembles_of
 from pipelines.experiments.training import Training, trainings_of
 from trainer_hooks.evaluation import HeldOut
@@ -97,7 +97,7 @@ def pack(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         files = _Files(temporary)
-        described = _write_runs(files, data, list(units.values()))
+        described = _write_runs(files, data, units)
         described += _write_ensembles(files, together.values(), {key: one.run.id for key, one in units.items()})
         _write_heldout(files, data)
         for name, content in code_files().items():
@@ -148,15 +148,16 @@ def _part(name: str) -> str:
     return "code" if name.startswith("code/") or name == RUNNER else "runs"
 
 
-def _write_runs(files: _Files, data: StudyData, units: Sequence[Training]) -> list[dict[str, Any]]:
+def _write_runs(files: _Files, data: StudyData, units: Mapping[str, Training]) -> list[dict[str, Any]]:
     """Write what each run reads and how it trains; a line for the manifest of each."""
+    names = {key: unit.run.id for key, unit in units.items()}
     visits: dict[str, Spans] = {}
     described = []
     with tempfile.TemporaryDirectory(prefix="gradatim-pack-") as scratch:
-        for unit, order in _orders(units, Path(scratch)):
+        for unit, order in _orders(list(units.values()), Path(scratch)):
             if order.fingerprint not in visits:
                 visits[order.fingerprint] = _visits(order, data)
-            described.append(_write_run(files, unit, order))
+            described.append(_write_run(files, unit, order, names))
     spans, numbers = spans_of(list(visits.values()))
     tokens, pieces = gathered(spans, data.token_arrays())
     files.add(TOKENS, packed(tokens, planes=False))
@@ -186,13 +187,17 @@ def _visits(order: Order, data: StudyData) -> Spans:
     return Spans(begins[shard] + start, length)
 
 
-def _write_run(files: _Files, unit: Training, order: Order) -> dict[str, Any]:
+def _write_run(files: _Files, unit: Training, order: Order, names: Mapping[str, str]) -> dict[str, Any]:
     run, arm = unit.run, unit.run.arm
     plan = unit.plan.model_dump(mode="json")
-    plan["objective"].pop("teachers", None)  # the runner knows where they are
+    needs = [names[teacher.key] for teacher in unit.teachers]
+    if needs:
+        plan["objective"]["teachers"] = [
+            {"path": name, "weights": RAW} for name in needs
+        ]  # the runner has their folders
     about = {
         "id": run.id, "arm": arm.name, "seed": run.seed, "key": unit.key, "tokens": arm.tokens, "flops": arm.flops,
-        "needs": [teacher.run.id for teacher in unit.teachers],
+        "needs": needs,
     }  # fmt: skip
     reading = reading_of(unit.data, run, order).model_dump(mode="json")
     model = arm.settings.model.model_dump(mode="json")

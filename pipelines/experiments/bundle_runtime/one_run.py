@@ -114,9 +114,9 @@ def _measured(bundle: Bundle, run: Mapping[str, Any], plan: Plan, device: torch.
 def _with_teachers(run: Mapping[str, Any], bundle: Bundle) -> dict[str, Any]:
     """The run's plan; where it learns from other runs, with their folders as its teachers."""
     plan = dict(run["plan"])
-    if plan["objective"]["kind"] == "distill":
-        teachers = [{"path": str(bundle.work(name)), "weights": RAW} for name in run["needs"]]
-        plan["objective"] = {**plan["objective"], "teachers": teachers}
+    if teachers := plan["objective"].get("teachers"):
+        moved = [{**teacher, "path": str(bundle.work(teacher["path"]))} for teacher in teachers]
+        plan["objective"] = {**plan["objective"], "teachers": moved}
     return plan
 
 

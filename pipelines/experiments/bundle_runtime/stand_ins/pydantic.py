@@ -29,15 +29,22 @@ def ConfigDict(**settings: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FieldInfo:
-    """A field's default, and the key that says which member of a union is meant."""
+    """A field's default, the key that says which member of a union is meant, and for which values it is not written."""
 
     default: Any = _MISSING
     discriminator: str | None = None
+    exclude_if: Callable[[Any], bool] | None = None
 
 
-def Field(default: Any = _MISSING, *, discriminator: str | None = None, **_: Any) -> Any:
+def Field(
+    default: Any = _MISSING,
+    *,
+    discriminator: str | None = None,
+    exclude_if: Callable[[Any], bool] | None = None,
+    **_: Any,
+) -> Any:
     """A field; descriptions and bounds are of no use here."""
-    return FieldInfo(_MISSING if default is ... else default, discriminator)
+    return FieldInfo(_MISSING if default is ... else default, discriminator, exclude_if)
 
 
 @dataclass(frozen=True)
@@ -87,18 +94,22 @@ class BaseModel:
     """Settings by name, immutable."""
 
     _defaults: ClassVar[dict[str, Any]] = {}
+    _unwritten: ClassVar[dict[str, Callable[[Any], bool]]] = {}
     _marked: ClassVar[dict[str, _Marked]] = {}
     _types: ClassVar[dict[str, Any] | None] = None
     model_fields_set: set[str]
 
     def __init_subclass__(cls, **_: Any) -> None:
-        cls._defaults, cls._marked, cls._types = dict(cls._defaults), dict(cls._marked), None
+        cls._defaults, cls._unwritten = dict(cls._defaults), dict(cls._unwritten)
+        cls._marked, cls._types = dict(cls._marked), None
         for name, value in list(vars(cls).items()):
             if isinstance(value, _Marked):
                 cls._marked[name] = value
                 delattr(cls, name)
             elif name in vars(cls).get("__annotations__", {}) and not name.startswith(("_", "model_config")):
                 cls._defaults[name] = value.default if isinstance(value, FieldInfo) else value
+                if isinstance(value, FieldInfo) and value.exclude_if is not None:
+                    cls._unwritten[name] = value.exclude_if
                 delattr(cls, name)
 
     def __init__(self, **data: Any) -> None:
@@ -129,7 +140,8 @@ class BaseModel:
         cls = type(self)
 
         def plain(model: "BaseModel") -> dict[str, Any]:
-            return {name: _plain(getattr(model, name), mode) for name in cls._field_types()}
+            written = (name for name in cls._field_types() if not cls._is_unwritten(name, getattr(model, name)))
+            return {name: _plain(getattr(model, name), mode) for name in written}
 
         written = [marked.function(self, plain) for marked in cls._of_role("write")]
         return written[-1] if written else plain(self)
@@ -139,6 +151,10 @@ class BaseModel:
         copy = object.__new__(type(self))
         vars(copy).update(vars(self), **(update or {}), model_fields_set=self.model_fields_set | set(update or {}))
         return copy
+
+    @classmethod
+    def _is_unwritten(cls, name: str, value: Any) -> bool:
+        return name in cls._unwritten and cls._unwritten[name](value)
 
     @classmethod
     def _of_role(cls, role: str) -> Iterator[_Marked]:
