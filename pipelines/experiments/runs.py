@@ -11,12 +11,16 @@ from pathlib import Path
 from corpus.artifacts import Artifact
 from pipelines.build import Workshop
 from pipelines.experiments.arms import Run
+from pipelines.experiments.branching import CHECKPOINTS
 from pipelines.experiments.family import Family, FamilyWork, families
 from pipelines.experiments.pool import StudyData
 from pipelines.experiments.study import Teachers
 from pipelines.experiments.teaching import Together, ensembles_of
 from pipelines.experiments.training import Training
+from pipelines.progress import Watch
 from pipelines.tasks import Work
+from trainer_hooks.checkpoints import checkpoints_in
+from trainer_hooks.resolution import resolve
 
 KIND = "experiment-runs"
 
@@ -56,9 +60,10 @@ def train_runs(
         for stage, depth in stages.items():
             early = [one for one in made if any(own.key in needed and own.depth == depth for own in one.trainings)]
             work = _tasks(early, frozenset(needed), {})
-            shop.build_tasks(stage, KIND, config={**config, "tasks": sorted(work)}, inputs=inputs, work=work)
+            own = {**config, "tasks": sorted(work)}
+            shop.build_tasks(stage, KIND, config=own, inputs=inputs, work=work, watch=_steps_taken(early))
     work = _tasks(made, frozenset(needed), together)
-    artifact = shop.build_tasks(name, KIND, config=config, inputs=inputs, work=work)
+    artifact = shop.build_tasks(name, KIND, config=config, inputs=inputs, work=work, watch=_steps_taken(made))
     for folder in (*(data.root / stage for stage in stages), *(one.weights for one in used.values())):
         shutil.rmtree(folder, ignore_errors=True)
     return artifact
@@ -69,6 +74,20 @@ def _needed(trainings: Mapping[str, Training], together: Mapping[str, tuple[Toge
     found = {teacher.key: teacher for one in trainings.values() if not one.kept.exists() for teacher in one.teachers}
     several = (one for each in together.values() for one in each if not one.kept.exists() and not one.lost)
     return found | {member.key: member for one in several for member in one.members}
+
+
+def _steps_taken(made: Sequence[Family]) -> Watch:
+    """Says how many optimizer steps are taken, by the newest checkpoints, of how many."""
+    steps = [(one, resolve(one.plan).steps) for family in made for one in family.trainings]
+
+    def watch() -> tuple[int, int]:
+        taken = (
+            count if one.kept.exists() else max(checkpoints_in(one.folder / CHECKPOINTS), default=0)
+            for one, count in steps
+        )
+        return sum(taken), sum(count for _, count in steps)
+
+    return watch
 
 
 def _tasks(

@@ -52,7 +52,7 @@ class Training:
             for name, one in plan.average.items()
         }
         changes: dict[str, Any] = {"seed": self.run.seed, "average": averages}
-        changes["eval_at"] = plan.eval_at or self._after_switches(plan)
+        changes["eval_at"] = (*plan.eval_at, *self._after_switches(plan))
         if self.teachers:
             told = plan.objective.model_dump() if isinstance(plan.objective, Distill) else {}
             paths = tuple(Teacher(path=str(teacher.weights), weights=RAW) for teacher in self.teachers)

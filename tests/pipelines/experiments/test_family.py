@@ -14,13 +14,14 @@ import pytest
 
 from corpus.errors import ConfigError
 from corpus.shards import read_table
-from pipelines.experiments.arms import arms_of, runs_of
+from pipelines.experiments.arms import Run, arms_of, runs_of
 from pipelines.experiments.family import FamilyWork, families
 from pipelines.experiments.results import read_run, results_in
 from pipelines.experiments.runs import train_runs
 from pipelines.experiments.training import KEPT, trainings_of
 from pipelines.tally import Tally
 from tests.pipelines.experiments.small_study import copy_of, prepared, small_study, workshop
+from trainer_hooks.resolution import resolve
 
 RUNS = "experiments/small-minutes/runs"
 STEP = 256
@@ -199,6 +200,13 @@ def test_a_run_whose_loss_is_not_finite_has_failed_and_its_family_goes_on(study_
         assert (sane.status, sane.branched_at) == ("finished", 12 * STEP)
         assert not (root / RUNS / f"wild.s{seed}.documents.parquet").exists()
     assert [line["begun_at"] for line in events(root, "run") if line["run"].startswith("sane")] == [12, 12]
+
+
+def test_places_after_a_switch_are_measured_beside_those_that_a_plan_names(small):
+    study = study_of({"none": {**switched(0), "plan": {"eval_every": "100%", "eval_at": ["25%", "50.5%"]}}, "some": {}})
+    run = Run(arms_of(study, "minutes")["none"], 0)
+    (training,) = trainings_of([run], small.data).values()
+    assert resolve(training.plan).eval_at_steps == (4, 8, 9, 10, 12, 16)
 
 
 @pytest.fixture(scope="module")
