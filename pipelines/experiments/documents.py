@@ -49,8 +49,7 @@ def document_table(
         documents: those that the tokens were made of, for the parents of rephrasings.
         roles: as in `pipelines.experiments.pool.prepare`. share: of documents held out.
 
-    Raises: ConfigError for a source in two artifacts, a role without a source, a source with two roles; and as
-        `columns.turned`.
+    Raises: ConfigError for a source in two artifacts, and as `names_in_study` and `columns.turned`.
     """
     by_source = [[read_docs(path) for path in source.tokens.files(".npy")] for source in sources]
     _check_sources(sources, by_source)
@@ -90,9 +89,11 @@ def _check_sources(sources: Sequence[TokenSource], docs: Sequence[Sequence[pa.Ta
                 )
 
 
-def _named(table: pa.Table, roles: Mapping[str, Sequence[str]]) -> pa.Table:
-    """The table with sources under their roles: enwiki as old is old/enwiki."""
-    codes, names = codes_and_names(table["source"])
+def names_in_study(names: Sequence[str], roles: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What each of some sources is called in a study: `old/enwiki` for enwiki where it plays the role old.
+
+    Raises: ConfigError for a role without a source, or a source with two roles.
+    """
     role_of: dict[str, str] = {}
     for role, given in roles.items():
         owned = owned_sources(dict.fromkeys(names), list(given), empty_allowed=True)
@@ -105,8 +106,13 @@ def _named(table: pa.Table, roles: Mapping[str, Sequence[str]]) -> pa.Table:
             for source in found:
                 if role_of.setdefault(source, role) != role:
                     raise ConfigError(f"the source {source!r} plays two roles, {role_of[source]} and {role}")
-    new = pa.array([f"{role_of[name]}/{name}" if name in role_of else name for name in names], pa.string())
-    renamed = encode_names(new.take(pa.array(codes)))
+    return {name: f"{role_of[name]}/{name}" if name in role_of else name for name in names}
+
+
+def _named(table: pa.Table, roles: Mapping[str, Sequence[str]]) -> pa.Table:
+    codes, names = codes_and_names(table["source"])
+    new = names_in_study(names, roles)
+    renamed = encode_names(pa.array([new[name] for name in names], pa.string()).take(pa.array(codes)))
     place = table.schema.get_field_index("source")
     return table.set_column(place, CANDIDATE_SCHEMA.field("source"), renamed)
 
@@ -157,7 +163,7 @@ def pieces(table: pa.Table, sequence_length: int) -> pa.Table:
     table = table.append_column(
         PAIRED, pc.and_(pc.is_in(table["id"], value_set=parents), pc.invert(table["rephrased"]))
     )
-    table = table.append_column(DOCUMENT, table["digest"]).drop_columns(["id", "root", "n_bytes", "held_out"])
+    table = table.append_column(DOCUMENT, table["digest"]).drop_columns(["id", "root", "n_bytes", HELD_OUT])
     cut = pool_of(table, sequence_length)
     digest = place_digests(cut[DOCUMENT].to_numpy(), cut["piece"].to_numpy())
     names = [*CANDIDATE_SCHEMA.names, *(name for name in table.column_names if name not in CANDIDATE_SCHEMA.names)]

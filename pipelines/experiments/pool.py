@@ -26,15 +26,25 @@ from corpus.fingerprints import fingerprint
 from corpus.shards import read_table, write_table
 from corpus.tokens import Ids, read_token_shard
 from curriculum.order import codes_and_names
-from mixtures.available import owned_sources
+from mixtures.available import keys_of, owned_sources
 from pipelines.build import Workshop
 from pipelines.candidates import scores_of
 from pipelines.experiments.arms import arms_of
 from pipelines.experiments.columns import DOCUMENT, bound_columns, check_names
-from pipelines.experiments.documents import HELD_OUT, cut_to, document_table, limited, pieces, without_unscored
+from pipelines.experiments.documents import (
+    HELD_OUT,
+    cut_to,
+    document_table,
+    limited,
+    names_in_study,
+    pieces,
+    without_unscored,
+)
 from pipelines.experiments.drawing import check_filled
+from pipelines.experiments.each_source import each_source
 from pipelines.experiments.heldout import check_measured, heldout_sets, heldout_table, write_heldout
 from pipelines.experiments.study import SCORE, ArmSettings, SizeSettings, Study
+from pipelines.mix_proxies import source_tokens
 from pipelines.phase_orders import columns_read
 from pipelines.reading import tokenised, trained_tokenizer
 from pipelines.token_source import TokenSource
@@ -175,14 +185,14 @@ class _Preparation:
         """The pieces that runs draw from."""
 
         def make(folder: Path) -> dict[str, Any]:
-            free = self.table.filter(pc.invert(self.table[HELD_OUT]))
+            free = _of_sources(self.table.filter(pc.invert(self.table[HELD_OUT])), self.read_sources)
             scored = without_unscored(free, sorted(self.read & set(self.held)))
             pool = pieces(limited(scored, self.size.pool), self.sequence_length)
             write_table(folder / POOL, pool)
             return {
                 "documents": len(pc.unique(pool[DOCUMENT])), "pieces": pool.num_rows,
                 "tokens": int(pc.sum(pool["length"]).as_py() or 0),
-                "held_out": self.table.num_rows - free.num_rows, "unscored": free.num_rows - scored.num_rows,
+                "unscored": free.num_rows - scored.num_rows,
             }  # fmt: skip
 
         config = {"pool": self.size.pool.model_dump(), "sequence_length": self.sequence_length,
@@ -194,9 +204,8 @@ class _Preparation:
         measured, longest = self.size.measured, self.size.pool.longest
 
         def make(folder: Path) -> dict[str, Any]:
-            held = self.table.filter(self.table[HELD_OUT])
+            held = _of_sources(self.table.filter(self.table[HELD_OUT]), self.measured_sources)
             held = held.set_column(held.schema.get_field_index("source"), "source", held["source"].cast(pa.string()))
-            held = held.filter(pc.is_in(held["source"], value_set=pa.array(self.measured_sources, pa.string())))
             check_measured(held, self.measured_sources, measured.share)
             arrays = [read_token_shard(path) for source in self.sources for path in source.tokens.files(".npy")]
             return write_heldout(cut_to(held, longest), arrays, self.tokenizer, measured, limit, folder)
@@ -210,6 +219,7 @@ class _Preparation:
             **config, "version": VERSION, "share": self.size.measured.share,
             "roles": {role: list(names) for role, names in sorted(self.roles.items())},
             "columns": {column: list(held) for column, held in self.held.items()},
+            "sources": self.read_sources,
         }  # fmt: skip
         inputs: list[Artifact | InputRef] = [*(source.tokens for source in self.sources), *self.scores.inputs]
         full = f"experiments/{self.study.name}-{self.size_name}/{name}"
@@ -222,21 +232,35 @@ class _Preparation:
         return document_table(self.sources, self.scores, self.held, self.documents, self.roles, share)
 
     @cached_property
+    def read_sources(self) -> list[str]:
+        """Sources that some arm may read; those of an unknown name are refused when the arms are filled."""
+        held = {name: None for source in self.sources for name in source_tokens(source.tokens)}
+        names = list(names_in_study(sorted(held), self.roles).values())
+        found: set[str] = set()
+        for arm in self.arms.values():
+            keys = keys_of(each_source(arm.mixture, names))
+            owned = owned_sources(dict.fromkeys(names), keys, empty_allowed=True)
+            found |= {name for held in owned.values() for name in held}
+        return sorted(found or names)
+
+    @cached_property
     def measured_sources(self) -> list[str]:
-        """Sources with a set of their own: those of rephrasings only where the target names them, or their role."""
+        """Sources with a set of their own: those that are read and hold no rephrasings, and those of the target."""
         codes, names = codes_and_names(self.table["source"])
         rephrased = self.table["rephrased"].to_numpy(zero_copy_only=False)
         synthetic = {name for code, name in enumerate(names) if rephrased[codes == code].any()}
-        target = self.size.measured.target
-        owned = owned_sources(dict.fromkeys(names), target, empty_allowed=True)
-        for name in target:
-            if not owned[name]:
+        owned = owned_sources(dict.fromkeys(names), self.size.measured.target, empty_allowed=True)
+        for name, found in owned.items():
+            if not found:
                 raise ConfigError(
                     f"there is no source {name!r} to measure on{nearest(name, names)}",
                     where=f"sizes.{self.size_name}.measured.target",
                 )
-        named = {name for found in owned.values() for name in found}
-        return sorted(name for name in names if name not in synthetic or name in named)
+        return sorted({*self.read_sources} - synthetic | {name for found in owned.values() for name in found})
+
+
+def _of_sources(table: pa.Table, sources: Sequence[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["source"].cast(pa.string()), value_set=pa.array(sources, pa.string())))
 
 
 # ---- what may be asked

@@ -86,6 +86,21 @@ def test_rephrasings_are_measured_only_where_the_target_names_them(root, both):
     assert "synthetic/wrap/easy" not in best
 
 
+def test_sources_that_no_arm_reads_are_left_out_unless_they_are_the_target(root):
+    mixture = {"sources": {"web": "50%", "hand*": "50%"}, "max_visits": 4}
+    changes = {"name": "some", "base": {**small_study().base, "mixture": mixture}, "extra": {},
+               "factors": {"order": {"shuffled": {}, "mixed": {"order": {"kind": "mixed"}}}},
+               "contrasts": {"order": {"arm": "mixed", "against": "shuffled"}}}  # fmt: skip
+    data = prepared(root, small_study(**changes), documents=BOTH)
+    assert set(data.pool_table()["source"].to_pylist()) == {"web", "handbook"}
+    assert set(data.heldout_sets()) == {"web", "handbook", BEST}
+    assert Artifact(root / data.pool).manifest.config["sources"] == ["handbook", "web"]
+    target = small_study("sizes.minutes.measured.target=[german,web]", **changes)
+    data = prepared(root, target, documents=BOTH)
+    assert set(data.heldout_sets()) == {"web", "handbook", "german", BEST}
+    assert set(data.pool_table()["source"].to_pylist()) == {"web", "handbook"}
+
+
 def test_pieces_cover_the_beginning_of_each_document_once(both):
     pool = both.pool_table()
     pieces = {}
@@ -202,6 +217,9 @@ def test_what_decides_the_data_decides_the_fingerprint(root, both):
     assert len({*prints, both.fingerprint}) == 5
     assert prepared(root, small_study(name="both"), documents=BOTH) == both
     assert prepared(root, small_study("sizes.minutes.seeds=3", name="both"), documents=BOTH) == both
+    more = {"apart": {"like": "shuffled.constant", "mixture": {"sources": {"web": 1}, "weighing": "given"}}}
+    larger = small_study(name="both", extra={**small_study().extra, **more})
+    assert prepared(root, larger, documents=BOTH) == both  # so what was trained stays trained
 
 
 def test_studies_share_tokens(root, both):
