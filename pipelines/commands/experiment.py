@@ -112,11 +112,18 @@ def pack_command(asked: Asked, workspace: Path, output: Path, workers: int | Non
 
     with open_workshop(workspace, RuntimeOptions("local", workers)) as shop:
         experiment = _experiment(shop, asked, asked.loaded())
-        packed = pack(shop, experiment.asked, experiment.data, experiment.runs, output)
+        one = experiment.asked
+        roles = {role: list(names) for role, names in one.roles.items()}
+        request = {
+            "documents": [item.name for item in one.documents], "columns": dict(one.columns), "roles": roles,
+            "command": one.command,
+        }  # fmt: skip
+        packed = pack(experiment.data, one.study, one.size, experiment.runs, output, request=request)
     console = Console()
+    parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in packed.parts.items())
     console.print(
-        f"{packed.runs:,} runs in {output}: {packed.bytes / 1e6:.1f} MB. On the machine that trains, in that folder:\n"
-        f"  python run.py --check\n  python run.py\nand here, when it is back:\n"
+        f"{packed.runs:,} runs in {output}: {packed.bytes / 1e6:.1f} MB ({parts}).\n"
+        f"On the machine that trains, in that folder:\n  python run.py --check\n  python run.py\nand here, when it is back:\n"
         f"  gradatim experiment collect {output} -w {workspace}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
@@ -124,15 +131,24 @@ def pack_command(asked: Asked, workspace: Path, output: Path, workers: int | Non
 
 def collect_command(bundle: Path, workspace: Path) -> None:
     """Check and take in the results of a bundle, print what the study found, and say where the page is."""
-    from pipelines.experiments.bundle import collect
-    from pipelines.experiments.experiment import Experiment
+    from pipelines.experiments.bundle_collect import collect
+    from pipelines.experiments.experiment import Experiment, StudyRequest
     from pipelines.report.experiment_terminal import print_findings
 
     with open_workshop(workspace, RuntimeOptions("local", 1)) as shop:
-        request, runs = collect(shop, bundle)
-        experiment = Experiment(shop, request)
-        findings = experiment.conclude(runs)
+        found = collect(bundle, shop)
+        packed = found.request
+        documents = tuple(open_by_name(shop.root, name) for name in packed["documents"])
+        roles = {role: tuple(names) for role, names in packed["roles"].items()}
+        request = StudyRequest(
+            found.study, found.size, documents, packed["columns"], roles, command=packed["command"]
+        )  # fmt: skip
+        findings = Experiment(shop, request).conclude(found.runs)
     console = table_console()
+    for line in found.warnings:
+        console.print(f"warning: {escape(line)}", highlight=False)
+    if found.missing:
+        console.print(f"not trained yet, and in no average: {escape(', '.join(found.missing))}", highlight=False)
     print_findings(console, findings)
     _say_page(console, workspace / request.name / "page" / PAGE)
 
