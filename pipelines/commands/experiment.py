@@ -123,8 +123,8 @@ def pack_command(asked: Asked, workspace: Path, output: Path, workers: int | Non
     parts = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in packed.parts.items())
     console.print(
         f"{packed.runs:,} runs in {output}: {packed.bytes / 1e6:.1f} MB ({parts}).\n"
-        f"On the machine that trains, in that folder:\n  python run.py --check\n  python run.py\nand here, when it is back:\n"
-        f"  gradatim experiment collect {output} -w {workspace}",
+        f"On the machine that trains, in that folder:\n  python run.py --check\n  python run.py\n"
+        f"and here, when it is back:\n  gradatim experiment collect {output} -w {workspace}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,9 +88,7 @@ def pack(
     if folder.exists():
         raise ConfigError(f"{folder} is there already", fix="name another folder, or remove it")
     trainings = trainings_of(runs, data)
-    units: dict[str, Training] = {}
-    for training in sorted(trainings.values(), key=lambda one: one.depth):
-        units.setdefault(training.key, training)
+    units = _units(trainings.values())
     _check_hooks(units.values())
     together = {one.key: one for several in ensembles_of(study.ensembles, trainings).values() for one in several}
     temporary = folder.with_name(f".{folder.name}.packing")
@@ -103,17 +101,32 @@ def pack(
         for name, content in code_files().items():
             files.add(f"code/{name}", content)
         files.add(RUNNER, (RUNTIME / "run.py").read_bytes())
-        facts = {
-            "format": FORMAT, "gradatim": VERSION, "study": study.model_dump(mode="json"), "size": size,
-            "data": _described(data), "request": dict(request or {}), "lock": _lock(), "runs": described,
-            "files": files.digests,
-        }  # fmt: skip
-        fingerprint = digest(canonical(json.loads(json.dumps(facts))))
-        files.add(MANIFEST, json.dumps({**facts, "fingerprint": fingerprint}, indent=1).encode())
+        fingerprint = _seal(files, data, study, size, described, request or {})
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Packed(folder, sum(files.parts.values()), files.parts, len(units), fingerprint)
+
+
+def _units(trainings: Iterable[Training]) -> dict[str, Training]:
+    """What is trained, by key, what others learn from first; of equal runs the first names them all."""
+    found: dict[str, Training] = {}
+    for training in sorted(trainings, key=lambda one: one.depth):
+        found.setdefault(training.key, training)
+    return found
+
+
+def _seal(
+    files: "_Files", data: StudyData, study: Study, size: str, runs: list[dict[str, Any]], request: Mapping[str, Any]
+) -> str:
+    """Write the manifest, the last of the files; its fingerprint."""
+    facts = {
+        "format": FORMAT, "gradatim": VERSION, "study": study.model_dump(mode="json"), "size": size,
+        "data": _described(data), "request": dict(request), "lock": _lock(), "runs": runs, "files": files.digests,
+    }  # fmt: skip
+    fingerprint = digest(canonical(facts))
+    files.add(MANIFEST, json.dumps({**facts, "fingerprint": fingerprint}, indent=1).encode())
+    return fingerprint
 
 
 class _Files:
@@ -207,10 +220,9 @@ def _write_run(files: _Files, unit: Training, order: Order, names: Mapping[str, 
     return about
 
 
-def _write_ensembles(files: _Files, ensembles: Any, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def _write_ensembles(files: _Files, ensembles: Iterable[Together], names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Write what is measured as one, after its members; `names` are those of the runs by their keys."""
     described = []
-    together: Together
     for together in ensembles:
         first = together.members[0]
         about = {
@@ -253,7 +265,7 @@ def _lock() -> dict[str, str]:
     return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
 
 
-def _check_hooks(units: Any) -> None:
+def _check_hooks(units: Iterable[Training]) -> None:
     for unit in units:
         for settings in unit.plan.hooks:
             if not carries(type(settings.make()).__module__):

@@ -23,13 +23,13 @@ from corpus.errors import ArtifactError
 from corpus.shards import write_table, write_text
 from pipelines.build import Workshop
 from pipelines.experiments.arms import arms_of, runs_of
-from pipelines.experiments.bundle_format import NATS, RESULT, Bundle, digest, is_sealed
+from pipelines.experiments.bundle_format import NATS, RESULT, RESULTS, Bundle, digest, is_sealed
 from pipelines.experiments.measuring import Measures, curve_of, measures_of
 from pipelines.experiments.pool import StudyData
 from pipelines.experiments.results import BEST, Reading, RunResult, as_failed
 from pipelines.experiments.runs import train_runs
 from pipelines.experiments.study import Study
-from pipelines.experiments.teaching import ensembles_of, with_measures
+from pipelines.experiments.teaching import Together, ensembles_of, with_measures
 from pipelines.experiments.training import Training, trainings_of
 from trainer_hooks.model_size import parameter_count
 from trainer_hooks.resolution import resolve
@@ -74,14 +74,9 @@ def collect(folder: Path, shop: Workshop, *, results: Path | None = None) -> Col
     trainings = trainings_of(runs, data)
     together = {one.key: one for several in ensembles_of(study.ensembles, trainings).values() for one in several}
     _check_keys(bundle, {one.key for one in trainings.values()} | set(together))
-    place = results or folder / "results"
+    place = results or folder / RESULTS
     found = _outcomes(bundle, place)
-    for training in {one.key: one for one in trainings.values()}.values():
-        if training.key in found:
-            _keep(bundle, place, training, found[training.key])
-    for key, one in together.items():
-        if key in found and found[key]["status"] == "finished":
-            one.keep(_measures(place, found[key], data))
+    _keep_all(bundle, place, trainings, together, found)
     there = [run for run in runs if _is_there(trainings[run.id], found)]
     if not there:
         raise ArtifactError("this bundle has no result yet", where=str(place), fix=f"python {folder}/run.py")
@@ -96,6 +91,22 @@ def collect(folder: Path, shop: Workshop, *, results: Path | None = None) -> Col
         failed=tuple(run.id for run in there if found[trainings[run.id].key]["status"] == "failed"),
         warnings=tuple(_warnings(bundle, found.values())), request=bundle.facts["request"],
     )  # fmt: skip
+
+
+def _keep_all(
+    bundle: Bundle,
+    place: Path,
+    trainings: Mapping[str, Training],
+    together: Mapping[str, Together],
+    found: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Keep every result that is there, as if its run or ensemble had been trained or measured here."""
+    for training in {one.key: one for one in trainings.values()}.values():
+        if training.key in found:
+            _keep(bundle, place, training, found[training.key])
+    for key, one in together.items():
+        if key in found and found[key]["status"] == "finished":
+            one.keep(_measures(place, found[key], next(iter(trainings.values())).data))
 
 
 def _data(bundle: Bundle, shop: Workshop) -> StudyData:
