@@ -18,7 +18,6 @@ from corpus.fingerprints import fingerprint
 from pipelines.experiments.arms import Arm, Run
 from pipelines.experiments.study import ArmSettings
 from trainer_hooks.curves import step_learning_rates
-from trainer_hooks.plan import ResolvedPlan
 from trainer_hooks.plan_resume import MAY_CHANGE
 from trainer_hooks.resolution import resolve
 
@@ -41,14 +40,20 @@ class StudyCost:
 
 def cost_of(runs: Sequence[Run]) -> StudyCost:
     """Count a study's runs (`pipelines.experiments.arms.runs_of`)."""
-    chains: dict[str, list[Run]] = {}
+    alike: dict[str, list[Run]] = {}
     for run in runs:
-        chains.setdefault(_beginning(run), []).append(run)
+        alike.setdefault(_beginning(run), []).append(run)
     trained, flops, longest = 0, 0.0, 0
-    for members in chains.values():
-        own = [_own_tokens(run, members[:i]) for i, run in enumerate(members)]
-        trained, longest = trained + sum(own), max(longest, sum(own))
-        flops += sum(run.arm.flops * tokens / run.arm.tokens for run, tokens in zip(members, own, strict=True))
+    for members in alike.values():
+        chains: list[int] = []  # of each member, the first one of its chain
+        tokens = [0] * len(members)
+        for i, run in enumerate(members):
+            shared = [_shared_tokens(run, other) for other in members[:i]]
+            most = max(shared, default=0)
+            chains.append(chains[shared.index(most)] if most else i)
+            tokens[chains[i]] += run.arm.tokens - most
+            flops += run.arm.flops * (run.arm.tokens - most) / run.arm.tokens
+        trained, longest = trained + sum(tokens), max(longest, *tokens)
     return StudyCost(len(runs), sum(run.arm.tokens for run in runs), trained, flops, longest)
 
 
@@ -91,19 +96,13 @@ def _beginning(run: Run) -> str:
     return fingerprint([run.seed, settings.model.model_dump(mode="json"), kept, teachers])
 
 
-def _own_tokens(run: Run, before: Sequence[Run]) -> int:
-    """Tokens of a run that no run before it has trained on in the same way."""
-    resolved = resolve(run.arm.settings.plan)
-    shared = [_shared_steps(run.arm.settings, resolved, other.arm.settings) for other in before]
-    return resolved.tokens - max(shared, default=0) * resolved.step_tokens
-
-
-def _shared_steps(one: ArmSettings, resolved: ResolvedPlan, other: ArmSettings) -> int:
-    theirs = resolve(other.plan)
+def _shared_tokens(run: Run, other: Run) -> int:
+    """Tokens, from their beginning, that two runs train on in the same way."""
+    one, resolved, theirs = run.arm.settings, resolve(run.arm.settings.plan), resolve(other.arm.settings.plan)
     steps = min(resolved.steps, theirs.steps)
     differ = np.flatnonzero(step_learning_rates(resolved)[:steps] != step_learning_rates(theirs)[:steps])
     alike = int(differ[0]) if len(differ) else steps
-    return min(alike, int(_shared_data(one, other) * resolved.steps))
+    return min(alike, int(_shared_data(one, other.arm.settings) * resolved.steps)) * resolved.step_tokens
 
 
 def _shared_data(one: ArmSettings, other: ArmSettings) -> float:
