@@ -216,13 +216,15 @@ def _arm(
 
 
 def _filled(settings: dict[str, Any], mixture: Mapping[str, Any], size: SizeSettings) -> dict[str, Any]:
-    """The settings of an arm with what the size decides: the vocabulary, and what `times` multiplies."""
+    """The settings of an arm with what the size decides: the vocabulary, visits, and what `times` multiplies."""
     rest, model, plan = dict(settings), settings.get("model", {}), dict(settings.get("plan", {}))
     for key, factor in rest.pop("times", {}).items():
         number = parse_count(plan.get(key)) if key == "tokens" else float(plan.get(key, 1))
         plan[key] = round(number * factor) if key == "tokens" else number * factor
     vocabulary = -(-size.vocabulary // 64) * 64  # whole tiles
     named = {"preset": model} if isinstance(model, str) else model
+    if size.max_visits is not None:
+        mixture = {**mixture, "max_visits": size.max_visits, "allow_many_visits": True}
     return {**rest, "mixture": mixture, "plan": plan, "model": {"vocabulary": vocabulary, **named}}
 
 

@@ -134,6 +134,10 @@ class SizeSettings(Config):
     arms: tuple[str, ...] = Field(("*",), description="patterns of the arms that are trained at this size")
     vocabulary: Count = Field(2_048, gt=256, description="tokens of the tokenizer trained on the documents")
     pool: Pool = Pool()
+    max_visits: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="how often any arm may read a document at this size, in place of "
+        "what mixtures say"
+    )  # fmt: skip
     measured: Measured = Measured()
     model: dict[str, Any] = Field({}, description="laid over the base's model")
     plan: dict[str, Any] = Field({}, description="laid over the base's plan, below the levels of factors")
