@@ -30,15 +30,17 @@ def sentence(runs: Runs, contrast: Contrast, found: Comparison | None) -> tuple[
     if target.verdict == "unknown" or target.mean is None:
         return "not answered", f"Not answered: {_unpaired(runs, found)}."
     arm, against = labels((found.arm, found.weights, found.against, found.against_weights))
-    numbers = f"{target.text}, in bits per byte, positive = better; {interval_text(target)}"
+    difference, _, ranges = target.text.partition(" ")
+    rest = f"positive = better; {interval_text(target)}"
     few = f"; {target.pairs} seeds are too few for a claim" if target.pairs < CLAIM else ""
     some = f"; left out: {', '.join(target.left_out)}" if target.left_out else ""
-    numbers += "".join(f"; on {role} text {on.text}, {on.verdict}" for role, on in found.roles.items())
+    rest += "".join(f"; on {role} text {on.text}, {on.verdict}" for role, on in found.roles.items())
+    rest += few + some
     if target.verdict == NOT_DISTINGUISHABLE:
-        return "not distinguishable", f"{arm} is not distinguishable from {against}: {numbers}{few}{some}."
+        numbers = f"{difference} bits per byte {ranges}, {rest}"
+        return "not distinguishable", f"{arm} is not distinguishable from {against}: {numbers}."
     word: Reading = "better" if target.verdict == "better" else "worse"
-    size = f"{abs(target.mean):.4f} bits per byte"
-    return word, f"{arm} is {word} than {against} by {size}: {numbers}{few}{some}."
+    return word, f"{arm} is {word} than {against} by {abs(target.mean):.4f} bits per byte {ranges}, {rest}."
 
 
 def notes(runs: Runs, table: Sequence[Comparison]) -> list[str]:
