@@ -258,8 +258,9 @@ def test_a_real_judge_teaches_from_a_process_of_its_own(rating):
     judge = {"dimensions": ["reasoning"], "least_mass": 0.01, "max_characters": 100}
     raters = settings(kind="judge", **judge)
     raters = {"student": raters["student"].model_copy(update={"sample": 60})}
+    known = set(sys.modules)  # another test of this process may have loaded vLLM itself
     (scores,) = desk.scores(given, raters)
-    assert "vllm" not in sys.modules
+    assert not {name for name in set(sys.modules) - known if name.partition(".")[0] == "vllm"}
     values = read_table(scores.files()[0]).column("student_reasoning").to_pylist()
     assert values[300] is None
     assert all(0 <= value <= 5 for value in values[:300])
