@@ -12,8 +12,8 @@ README = Path(__file__).parents[2] / "README.md"
 def test_the_tour_runs(tmp_path):
     blocks = re.findall(r"<!-- tour -->\n```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines() if line.strip()]
-    assert len(blocks) == 3
-    assert len(lines) >= 22
+    assert len(blocks) == 4
+    assert len(lines) >= 25
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for line in lines:
         command, environment = ["bash", "-c", line], {**os.environ, "PATH": path}
