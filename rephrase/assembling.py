@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -50,8 +51,12 @@ def assemble(batch: pa.RecordBatch | pa.Table, settled: pa.Table, style: Style, 
     kept = [row for row, outcome in enumerate(outcomes) if outcome["reason"] is None]
     parent_rows = batch.take(pa.array(kept, pa.int64())).select(["id", "url", "date", "lang", "meta"]).to_pylist()
     own_meta = settled.column("meta").take(pa.array(kept, pa.int64())).to_pylist()
+    request_hash = style.request_hash()
     made = [
-        {**_provenance(parent, outcomes[row], own, style, bench), "text": _joined(texts[row], pieces[row], style)}
+        {
+            **_provenance(parent, outcomes[row], own, request_hash, style, bench),
+            "text": _joined(texts[row], pieces[row], style),
+        }
         for parent, row, own in zip(parent_rows, kept, own_meta, strict=True)
     ]
     return Rephrased(documents(made), attempts, pa.Table.from_pylist(outcomes, schema=OUTCOME_SCHEMA))
@@ -84,14 +89,19 @@ def _without_duplicates(attempts: pa.Table, settled: pa.Table, style: Style) -> 
         (row["source_text"].strip(), Verdict(row["output_text"], value, None))
         for row, value in zip(rows, values, strict=True)
     ]
-    gates, reasons = attempts.column("gates").to_pylist(), attempts.column("reason").to_pylist()
-    for place, verdict in zip(places, judge_duplicates(pairs, style), strict=True):
-        gates[place] = [{"key": gate, "value": value} for gate, value in verdict.values.items()]
-        reasons[place] = verdict.reason
-    for name, column in (("gates", gates), ("reason", reasons)):
-        field = ATTEMPT_SCHEMA.field(name)
-        attempts = attempts.set_column(ATTEMPT_SCHEMA.get_field_index(name), field, pa.array(column, field.type))
-    return attempts
+    judged = judge_duplicates(pairs, style)
+    gates = [[{"key": gate, "value": value} for gate, value in verdict.values.items()] for verdict in judged]
+    attempts = _replaced(attempts, "gates", places, gates)
+    return _replaced(attempts, "reason", places, [verdict.reason for verdict in judged])
+
+
+def _replaced(attempts: pa.Table, name: str, places: Sequence[int], values: Sequence[Any]) -> pa.Table:
+    """The attempts with other values in some rows of a column; the rest of it never becomes Python objects."""
+    index, field = ATTEMPT_SCHEMA.get_field_index(name), ATTEMPT_SCHEMA.field(name)
+    rows = np.arange(attempts.num_rows)
+    rows[places] = attempts.num_rows + np.arange(len(places))
+    both = pa.chunked_array([*attempts.column(index).chunks, pa.array(values, field.type)], field.type)
+    return attempts.set_column(index, field, both.take(pa.array(rows)))
 
 
 def _pieces(attempts: pa.Table, parents: Sequence[int], n: int) -> list[list[_Piece]]:
@@ -136,14 +146,14 @@ def _joined(text: str, pieces: Sequence[_Piece], style: Style) -> str:
 
 
 def _provenance(
-    parent: Mapping[str, Any], outcome: Mapping[str, Any], own: Sequence[Mapping[str, str]] | None, style: Style,
-    bench: Bench,
+    parent: Mapping[str, Any], outcome: Mapping[str, Any], own: Sequence[Mapping[str, str]] | None,
+    request_hash: str, style: Style, bench: Bench,
 ) -> dict[str, Any]:  # fmt: skip
     identity = bench.generator.identity
     theirs = {item["key"]: item["value"] for item in parent["meta"] or ()}
     licence = theirs.get("license") or theirs.get("licence")
     meta = {
-        "request_hash": style.request_hash(), "style_version": str(style.version), "rollout": str(bench.rollout),
+        "request_hash": request_hash, "style_version": str(style.version), "rollout": str(bench.rollout),
         "chunks_kept": f"{outcome['n_kept']}/{outcome['n_chunks']}", **({"license": licence} if licence else {}),
         **({"model_license": bench.model_license} if bench.model_license else {}),
         **{item["key"]: item["value"] for item in own or ()},
