@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +20,9 @@ from pipelines.commands.workshop import RuntimeOptions, open_workshop, table_con
 from pipelines.experiments.arms import Arm, Run, arms_of, runs_of, unbound_arms
 from pipelines.experiments.cost import StudyCost, cost_of
 from pipelines.experiments.study import SCORE, SIZES, Study, bundled_studies, load_study
+
+if TYPE_CHECKING:
+    from pipelines.experiments.experiment import Experiment
 
 PAGE = "page.html"
 
@@ -87,6 +91,7 @@ def show_command(name: str, size: str, overrides: tuple[str, ...], workspace: Pa
 
 def run_command(asked: Asked, workspace: Path, workers: int | None, *, dry_run: bool) -> None:
     """Print what a study takes; train it, print what it found, and say where the page is."""
+    from pipelines.experiments.experiment import findings_here
     from pipelines.report.experiment_terminal import print_findings
 
     study, options = asked.loaded(), RuntimeOptions("local", workers)
@@ -96,7 +101,9 @@ def run_command(asked: Asked, workspace: Path, workers: int | None, *, dry_run: 
     if dry_run:
         _print_study(console, study)
         _print_arms(console, study, asked.size, arms)
-    _print_cost(console, cost_of(runs), *_speed(runs, options.n_workers))
+    ended = findings_here(workspace, f"experiments/{study.name}-{asked.size}") is not None
+    timed = dry_run or not ended  # a finished study is not made to wait for what it would take
+    _print_cost(console, cost_of(runs), *(_speed(runs, options.n_workers) if timed else ()))
     if dry_run:
         return
     with open_workshop(workspace, options) as shop:
@@ -153,7 +160,7 @@ def collect_command(bundle: Path, workspace: Path) -> None:
     _say_page(console, workspace / request.name / "page" / PAGE)
 
 
-def _experiment(shop: Workshop, asked: Asked, study: Study):  # type: ignore[no-untyped-def]
+def _experiment(shop: Workshop, asked: Asked, study: Study) -> "Experiment":
     from pipelines.experiments.experiment import Experiment, StudyRequest
 
     documents: tuple[Artifact, ...] = tuple(open_by_name(shop.root, name) for name in asked.documents)
